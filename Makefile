@@ -1,0 +1,49 @@
+# make figures   the default study, from nothing to its figures
+# make test      all tests
+# Both set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Extra options for pip, e.g. an index with CPU builds of PyTorch.
+PIP_OPTIONS ?=
+CORES ?= all
+
+.PHONY: figures test lint lock clean-env
+
+figures: $(VENV)/.run
+	$(BIN)/snakemake --cores $(CORES)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/basedpyright
+
+$(VENV)/.run: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements.lock
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-dev.lock
+	touch $@
+
+# Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.in
+	.venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' > requirements.lock
+	.venv-lock/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements-dev.in
+	{ echo "-r requirements.lock"; .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' | \
+	  grep -vxFf requirements.lock; } > requirements-dev.lock
+	rm -rf .venv-lock
+
+clean-env:
+	rm -rf $(VENV)

@@ -1,0 +1,32 @@
+# SAE stitching: from text and a language model to the figures of Leask, Bussmann et al. (2025).
+#
+# config.yaml is the default study; another one is used as --configfile presets/<name>.yaml.
+# Everything is written to results/<study>/, bar downloads, which all studies share.
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: workflow.source_path("config.yaml")
+
+
+include: "rules/common.smk"
+include: "rules/sources.smk"
+include: "rules/corpus.smk"
+include: "rules/activations.smk"
+include: "rules/saes.smk"
+include: "rules/similarity.smk"
+include: "rules/stitching.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figure4.input,
+        rules.figure5.output,
+        rules.figure13.output,
+        rules.sae_properties.output,
+        rules.pairs.output,

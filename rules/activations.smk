@@ -1,0 +1,33 @@
+# Activations of the language model at the hook, one job a shard.
+
+
+rule cache_activations:
+    input:
+        tokens=f"{results}/corpus/tokens.h5",
+        model=model_folder() or [],
+    output:
+        f"{results}/activations/{{split}}/{{shard}}.h5",
+    log:
+        f"{results}/logs/cache_activations/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{results}/benchmarks/cache_activations/{{split}}/{{shard}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: study["activations"]["threads"]
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    params:
+        job=lambda wildcards: job(
+            "cache_activations",
+            model=study["model"],
+            n_shards=study["activations"][f"{wildcards.split}_shards"],
+            **{
+                key: study["activations"][key]
+                for key in ("dtype", "batch_size", "skip_first_position", "threads")
+            },
+        ),
+    message:
+        "Cache {wildcards.split} activations, shard {wildcards.shard}"
+    script:
+        "../workflow_scripts/cache_activations.py"

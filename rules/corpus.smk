@@ -1,0 +1,38 @@
+# Text to tokens.
+
+
+def text_inputs():
+    """Files that the text is read from, where it is not a dataset."""
+    if study["text"]["source"] == "files":
+        return study["text"]["files"]
+    return [fetched(study["text"]["source"])] if text_source else []
+
+
+rule tokenise:
+    input:
+        text=text_inputs(),
+        model=model_folder() or [],
+    output:
+        f"{results}/corpus/tokens.h5",
+    log:
+        f"{results}/logs/tokenise.log",
+    benchmark:
+        f"{results}/benchmarks/tokenise.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        job=job(
+            "tokenise",
+            text=study["text"],
+            source=text_source,
+            model=study["model"]["name"],
+            tokens=study["tokens"],
+        ),
+    message:
+        "Tokenise {params.job[text][source]}"
+    script:
+        "../workflow_scripts/tokenise.py"

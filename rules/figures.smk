@@ -1,0 +1,84 @@
+# Figures, each as PDF and PNG with the numbers it shows as CSV beside it.
+
+
+rule figure4:
+    input:
+        collect(
+            f"{results}/figures/figure4_{{pair}}.{{suffix}}",
+            pair=pairs,
+            suffix=("pdf", "png", "csv"),
+        ),
+    localrule: True
+
+
+rule plot_figure4:
+    input:
+        insertions=f"{results}/stitching/insertions/{{pair}}.h5",
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+    output:
+        multiext(f"{results}/figures/figure4_{{pair}}", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_figure4/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/plot_figure4/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=lambda wildcards: job(
+            "plot_figure4", pair=names(wildcards), dpi=study["figures"]["dpi"]
+        ),
+    message:
+        "Draw Figure 4 of {wildcards.pair}"
+    script:
+        "../workflow_scripts/plot_figure4.py"
+
+
+rule figure5:
+    input:
+        f"{results}/stitching/transition.h5",
+    output:
+        multiext(f"{results}/figures/figure5", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/figure5.log",
+    benchmark:
+        f"{results}/benchmarks/figure5.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("figure5", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw Figure 5"
+    script:
+        "../workflow_scripts/figure5.py"
+
+
+rule figure13:
+    input:
+        rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
+        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
+    output:
+        multiext(f"{results}/figures/figure13", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/figure13.log",
+    benchmark:
+        f"{results}/benchmarks/figure13.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw Figure 13"
+    script:
+        "../workflow_scripts/figure13.py"

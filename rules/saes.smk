@@ -1,0 +1,79 @@
+# SAEs: training, codes of the eval tokens, properties.
+
+
+rule train_sae:
+    input:
+        activations=shards("train"),
+    output:
+        f"{results}/saes/{{sae}}.h5",
+    log:
+        f"{results}/logs/train_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/train_sae/{{sae}}.tsv"
+    # The largest first: it takes longest.
+    priority: lambda wildcards: saes[wildcards.sae]["d_sae"]
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: lambda wildcards: saes[wildcards.sae]["threads"]
+    resources:
+        mem_mb=6000,
+        runtime=600,
+    params:
+        job=lambda wildcards: job(
+            "train_sae",
+            sae=saes[wildcards.sae],
+            threads=saes[wildcards.sae]["threads"],
+        ),
+    message:
+        "Train SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/train_sae.py"
+
+
+rule encode:
+    input:
+        sae=f"{results}/saes/{{sae}}.h5",
+        activations=shards("eval"),
+    output:
+        f"{results}/codes/{{sae}}.h5",
+    log:
+        f"{results}/logs/encode/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/encode/{{sae}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        job=job("encode", threads=1),
+    message:
+        "Encode the eval tokens with SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/encode.py"
+
+
+rule evaluate:
+    input:
+        sae=f"{results}/saes/{{sae}}.h5",
+        codes=f"{results}/codes/{{sae}}.h5",
+        activations=shards("eval"),
+    output:
+        f"{results}/evaluation/{{sae}}.json",
+    log:
+        f"{results}/logs/evaluate/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/evaluate/{{sae}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        job=job("evaluate", threads=1),
+    message:
+        "Evaluate SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/evaluate.py"

@@ -1,0 +1,52 @@
+# Decoder cosines of a pair of SAEs, and the connected subgraphs of similar latents.
+
+
+rule similarity:
+    input:
+        unpack(sae_files),
+    output:
+        f"{results}/similarity/{{pair}}.h5",
+    log:
+        f"{results}/logs/similarity/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/similarity/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: study["similarity"]["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        job=job("similarity", **study["similarity"]),
+    message:
+        "Compare the decoders of {wildcards.pair}"
+    script:
+        "../workflow_scripts/similarity.py"
+
+
+rule subgraphs:
+    input:
+        similarity=f"{results}/similarity/{{pair}}.h5",
+        curve=branch(
+            study["stitching"]["threshold"] == "auto",
+            then=f"{results}/stitching/threshold/{{pair}}.h5",
+            otherwise=[],
+        ),
+    output:
+        f"{results}/subgraphs/{{pair}}.h5",
+    log:
+        f"{results}/logs/subgraphs/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/subgraphs/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        job=job("subgraphs", threshold=study["stitching"]["threshold"]),
+    message:
+        "Find the connected subgraphs of {wildcards.pair}"
+    script:
+        "../workflow_scripts/subgraphs.py"

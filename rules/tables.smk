@@ -1,0 +1,51 @@
+# Tables: one row an SAE, one row a pair.
+
+
+rule sae_properties:
+    input:
+        collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+    output:
+        f"{results}/tables/sae_properties.csv",
+    log:
+        f"{results}/logs/sae_properties.log",
+    benchmark:
+        f"{results}/benchmarks/sae_properties.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        job=job("sae_properties"),
+    message:
+        "Tabulate the SAEs"
+    script:
+        "../workflow_scripts/sae_properties.py"
+
+
+rule pairs:
+    input:
+        insertions=collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
+        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
+        swaps=collect(f"{results}/stitching/swaps/{{pair}}.h5", pair=pairs),
+        curves=collect(f"{results}/stitching/threshold/{{pair}}.h5", pair=pairs),
+        rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
+    output:
+        f"{results}/tables/pairs.csv",
+    log:
+        f"{results}/logs/pairs.log",
+    benchmark:
+        f"{results}/benchmarks/pairs.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        job=job("pairs", pairs=pairs),
+    message:
+        "Tabulate the pairs"
+    script:
+        "../workflow_scripts/pairs.py"

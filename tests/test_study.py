@@ -1,0 +1,760 @@
+"""The config: what is accepted, what it resolves to, and what is said of what is not."""
+
+import copy
+import datetime
+import json
+import re
+import string
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from sae_stitching import language_model
+from sae_stitching.errors import StudyError
+from sae_stitching.study import load_study, pair_name
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+
+ROOT = Path(__file__).parent.parent
+SCHEMA_PATH = ROOT / "schemas" / "config.schema.yaml"
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+RANDOM = {"kind": "random-model", "n_layers": 2, "d_model": 32, "n_heads": 2, "context": 64}
+DUMP = {
+    "kind": "mediawiki-dump",
+    "package": "gensim",
+    "version": "4.4.0",
+    "wheel_sha256": "0" * 64,
+    "member": "text.bz2",
+    "sha256": "a" * 64,
+}
+CONFIG = {
+    "study": "test",
+    "sources": {"small": RANDOM, "wiki": DUMP},
+    "model": {"name": "small", "hook": "blocks.1.hook_resid_pre"},
+    "text": {"source": "wiki"},
+    "tokens": {"context": 32},
+    "saes": [{"d_sae": 64}, {"d_sae": 128}, {"d_sae": 256}],
+}
+REMOVED = object()
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know two models by name, without asking anyone."""
+    known = {"gpt2": {"n_layers": 12, "d_model": 768, "context": 1024}, "folder": {}}
+    monkeypatch.setattr(language_model, "model_facts", lambda name: known.get(str(name), {}))
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """Copy CONFIG with values set at dotted paths."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in changes.items():
+        *parents, last = [int(p) if p.isdigit() else p for p in re.split(r"[.\[\]]+", path) if p]
+        place: Any = config
+        for parent in parents:
+            place = place[parent] if isinstance(place, list) else place.setdefault(parent, {})
+        if value is REMOVED:
+            del place[last]
+        else:
+            place[last] = value
+    return config
+
+
+def load(changes: dict[str, Any] | None = None, base: Path = ROOT) -> dict[str, Any]:
+    return load_study(changed(changes or {}), SCHEMA_PATH, base)
+
+
+COMPLAINTS: list[tuple[dict[str, Any], str]] = [
+    # Keys
+    ({"training.lrr": 1.0}, "training.lrr: unknown key; did you mean lr?"),
+    ({"trainings": {}}, "trainings: unknown key; did you mean training?"),
+    ({"saes[1].dsae": 5}, "saes[1].dsae: unknown key; did you mean d_sae?"),
+    ({"model.HOOK": "x"}, "model.HOOK: unknown key; did you mean hook?"),
+    ({"threshold": 0.7}, "threshold: unknown key; did you mean stitching.threshold?"),
+    ({"similarity.context": 3}, "similarity.context: unknown key; did you mean tokens.context?"),
+    (
+        {"dtype": "float32"},
+        "dtype: unknown key; did you mean model.dtype or activations.dtype?",
+    ),
+    ({"figures.colour": "red"}, "figures.colour: unknown key; the keys here are dpi"),
+    ({"sources.small.layers": 3}, "sources.small.layers: unknown key; did you mean n_layers?"),
+    (
+        {"sources.small.package": "x"},
+        "sources.small.package: unknown key; the keys here are kind, architecture, n_layers, "
+        "d_model, n_heads, context, seed",
+    ),
+    ({"tokens": {1: 2}}, "tokens.1: the key is not text; put it in quotes"),
+    ({"training": {True: 2}}, "training.True: the key is not text; put it in quotes"),
+    ({"figures": {"a\nb": 2}}, "figures.'a\\nb': unknown key; the keys here are dpi"),
+    ({"study": REMOVED}, "study: this key is missing, and it has no default; give it"),
+    ({"model.hook": REMOVED}, "model.hook: this key is missing, and it has no default; give it"),
+    ({"saes[2]": {"k": 3}}, "saes[2].d_sae: this key is missing, and it has no default; give it"),
+    (
+        {"sources.wiki.sha256": REMOVED},
+        "sources.wiki.sha256: this key is missing, and it has no default; give it",
+    ),
+    (
+        {"sources.new": {"package": "x"}},
+        "sources.new.kind: this key is missing, and it has no default; give it",
+    ),
+    # Types
+    (
+        {"training.lr": "1e-3"},
+        "training.lr: '1e-3' is text, not a number; YAML needs a decimal point: 1.0e-3",
+    ),
+    (
+        {"saes[1].lr": "1.0e3"},
+        "saes[1].lr: '1.0e3' is text, not a number; YAML needs a sign on the exponent: 1.0e+3",
+    ),
+    (
+        {"training.l1_coefficient": "1e0"},
+        "training.l1_coefficient: '1e0' is text, not a number; YAML needs a decimal point and a "
+        "sign on the exponent: 1.0e+0",
+    ),
+    (
+        {"training.lr": "1.0e-3"},
+        "training.lr: '1.0e-3' is text, not a number; write 1.0e-3 without quotes",
+    ),
+    (
+        {"stitching.threshold": "7e-1"},
+        "stitching.threshold: '7e-1' is text, not a number; YAML needs a decimal point: 7.0e-1",
+    ),
+    (
+        {"training.steps": "1e3"},
+        "training.steps: '1e3' is text, not a whole number; write 1000 without quotes",
+    ),
+    (
+        {"saes[1].d_sae": "768"},
+        "saes[1].d_sae: '768' is text, not a whole number; write 768 without quotes",
+    ),
+    (
+        {"saes[1].d_sae": "big"},
+        "saes[1].d_sae: 'big' is text, not a whole number; give a whole number",
+    ),
+    ({"saes[0].d_sae": 64.5}, "saes[0].d_sae: 64.5 is not a whole number; give one"),
+    (
+        {"training.steps": True},
+        "training.steps: true is not a whole number; give a whole number "
+        "(YAML reads yes, no, on and off as true and false)",
+    ),
+    (
+        {"study": False},
+        "study: false is not text; put it in quotes "
+        "(YAML reads yes, no, on and off as true and false)",
+    ),
+    (
+        {"activations.skip_first_position": 1},
+        "activations.skip_first_position: 1 is a number, not true or false; give true or false",
+    ),
+    (
+        {"model.center_writing_weights": "yes"},
+        "model.center_writing_weights: 'yes' is text, not true or false; give true or false",
+    ),
+    (
+        {"training.steps": None},
+        "training.steps: nothing is given; give a whole number, or remove the key for its default",
+    ),
+    ({"model.name": None}, "model.name: nothing is given; give text"),
+    (
+        {"tokens": None},
+        "tokens: nothing is given; give a mapping (key: value), or remove the key for its default",
+    ),
+    ({"study": 768}, 'study: 768 is a number, not text; put it in quotes: "768"'),
+    (
+        {"sources.wiki.python_version": 3.11},
+        'sources.wiki.python_version: 3.11 is a number, not text; put it in quotes: "3.11"',
+    ),
+    (
+        {"study": datetime.date(2024, 5, 1)},
+        'study: YAML reads 2024-05-01 as a date; put it in quotes: "2024-05-01"',
+    ),
+    ({"cache": b"x"}, "cache: bytes is no type for a config; give text or number"),
+    (
+        {"saes": {"a": {"d_sae": 5}}},
+        "saes: this is a mapping, not a list; begin each entry with '- '",
+    ),
+    (
+        {"training": [1]},
+        "training: this is a list, not a mapping (key: value); give a mapping (key: value)",
+    ),
+    (
+        {"text.files": "corpus/*.txt"},
+        "text.files: 'corpus/*.txt' is text, not a list; write ['corpus/*.txt']",
+    ),
+    ({"stitching.transition": 3}, "stitching.transition: 3 is a number, not a list; give a list"),
+    # Ranges and choices
+    (
+        {"saes[0].d_sae": -5},
+        "saes[0].d_sae: -5 is out of range; give a whole number at least 1",
+    ),
+    (
+        {"activations.eval_shards": 0},
+        "activations.eval_shards: 0 is out of range; give a whole number at least 1",
+    ),
+    (
+        {"tokens.eval_fraction": 1},
+        "tokens.eval_fraction: 1 is out of range; give a number above 0 and below 1",
+    ),
+    (
+        {"tokens.eval_fraction": 0.0},
+        "tokens.eval_fraction: 0.0 is out of range; give a number above 0 and below 1",
+    ),
+    ({"tokens.context": 1}, "tokens.context: 1 is out of range; give a whole number at least 2"),
+    ({"training.lr": 0}, "training.lr: 0 is out of range; give a number above 0"),
+    ({"training.lr": float("nan")}, "training.lr: nan is not a finite number; give one"),
+    (
+        {"training.betas[1]": 1.0, "training.betas": [0.9, 1.0]},
+        "training.betas[1]: 1.0 is out of range; give a number at least 0 and below 1",
+    ),
+    ({"training.betas": [0.9]}, "training.betas: the list has 1 entry; give exactly 2"),
+    (
+        {"stitching.threshold": -1},
+        "stitching.threshold: -1 is out of range; give a number above -1 and at most 1",
+    ),
+    (
+        {"stitching.threshold": 1.5},
+        "stitching.threshold: 1.5 is out of range; give a number above -1 and at most 1",
+    ),
+    (
+        {"stitching.threshold": "atuo"},
+        "stitching.threshold: 'atuo' is unknown; give a number above -1 and at most 1, or auto",
+    ),
+    (
+        {"similarity.floor": 1},
+        "similarity.floor: 1 is out of range; give a number at least -1 and below 1",
+    ),
+    (
+        {"training.seed": -1},
+        "training.seed: -1 is out of range; give a whole number at least 0 and at most 4294967295",
+    ),
+    ({"model.dtype": "float16"}, "model.dtype: 'float16' is unknown; choose bfloat16 or float32"),
+    (
+        {"saes[0].architecture": "gated"},
+        "saes[0].architecture: 'gated' is unknown; choose relu, topk or batchtopk",
+    ),
+    (
+        {"sources.small.kind": "model"},
+        "sources.small.kind: 'model' is unknown; choose gguf-model, mediawiki-dump or random-model",
+    ),
+    (
+        {"stitching.pairs": "some"},
+        "stitching.pairs: 'some' is unknown; "
+        "give all, adjacent or a list of pairs such as [[small, large]]",
+    ),
+    ({"model.name": "a\nb"}, "model.name: 'a\\nb' is not allowed; write it on one line"),
+    (
+        {"training.steps": 2**64},
+        "training.steps: the number has too many digits; give a smaller one",
+    ),
+    ({"text.separator": ""}, "text.separator: the text is empty; give one or remove the key"),
+    # Names
+    (
+        {"study": "../other"},
+        "study: '../other' is not allowed; "
+        "use letters, digits, '.', '_' and '-', with a letter or digit first",
+    ),
+    (
+        {"study": "name\n"},
+        "study: 'name\\n' is not allowed; "
+        "use letters, digits, '.', '_' and '-', with a letter or digit first",
+    ),
+    (
+        {"sources.my wiki": DUMP},
+        "sources.my wiki: 'my wiki' is not allowed; "
+        "use letters, digits, '.', '_' and '-', with a letter or digit first",
+    ),
+    (
+        {"saes[0].name": "a--b"},
+        "saes[0].name: 'a--b' is not allowed; use letters, digits, '.', '_' and single '-' "
+        "between them, with a letter or digit first ('--' stands between the SAEs of a pair)",
+    ),
+    (
+        {"sources.wiki.sha256": "A1"},
+        "sources.wiki.sha256: 'A1' is not allowed; "
+        "give the 64 lower-case hexadecimal digits that sha256sum prints",
+    ),
+    (
+        {"sources.files": DUMP},
+        "sources.files: text.source has its own meaning for this name; choose another",
+    ),
+    # Model
+    (
+        {"sources.small.n_heads": 3},
+        "sources.small.d_model: 32 does not suit 3 heads; give a multiple of 6",
+    ),
+    (
+        {"model.name": "wiki"},
+        "model.name: wiki is a source of kind mediawiki-dump, not a model; "
+        "name a source of kind gguf-model or random-model",
+    ),
+    ({"model.name": "smal"}, "model.name: 'smal' is unknown; did you mean small?"),
+    (
+        {"model.name": "./nowhere"},
+        "model.name: there is no folder ./nowhere; "
+        "check the path (a relative one starts from the working directory)",
+    ),
+    (
+        {"model.name": "models/nowhere/"},
+        "model.name: there is no folder models/nowhere/; "
+        "check the path (a relative one starts from the working directory)",
+    ),
+    (
+        {"model.name": "schemas/"},
+        "model.name: schemas/ holds no config.json; name a folder that save_pretrained wrote",
+    ),
+    (
+        {"model.hook": "blocks.2.hook_resid_pre"},
+        "model.hook: blocks.2.hook_resid_pre is beyond small, which has 2 layers (0 to 1)",
+    ),
+    (
+        {"model.name": "gpt2", "model.hook": "blocks.40.hook_resid_pre"},
+        "model.hook: blocks.40.hook_resid_pre is beyond gpt2, which has 12 layers (0 to 11)",
+    ),
+    (
+        {"tokens.context": 65},
+        "tokens.context: 65 tokens are more than small can read at once; give 64 or less",
+    ),
+    # Text
+    (
+        {"text.source": "wikki"},
+        "text.source: 'wikki' is unknown; did you mean wiki?",
+    ),
+    (
+        {"text.source": "pile"},
+        "text.source: 'pile' is unknown; did you mean files?",
+    ),
+    (
+        {"text.source": "zz"},
+        "text.source: 'zz' is unknown; choose wiki, files or dataset",
+    ),
+    (
+        {"text.source": "small"},
+        "text.source: small is a source of kind random-model, not a text; "
+        "name a source of kind mediawiki-dump",
+    ),
+    (
+        {"text.source": "files"},
+        "text.files: no file is named; give some, such as [corpus/*.txt]",
+    ),
+    (
+        {"text.source": "files", "text.files": ["presets/tiny.txt", "none/*.txt"]},
+        "text.files[1]: no file matches none/*.txt; "
+        "check the path (a relative one starts from the working directory)",
+    ),
+    (
+        {"text.source": "dataset"},
+        "text.dataset.path: this key is missing; name the dataset, as for load_dataset",
+    ),
+    # Shards
+    (
+        {"tokens.max_train_sequences": 3},
+        "activations.train_shards: 4 shards are more than the 3 sequences that "
+        "tokens.max_train_sequences keeps; give 3 or less",
+    ),
+    # SAEs
+    ({"saes": [{"d_sae": 64}]}, "saes: the list has 1 entry; give at least 2"),
+    ({"saes": []}, "saes: the list has 0 entries; give at least 2"),
+    (
+        {"saes[1].d_sae": 64},
+        "saes[1].name: saes[0] is named 64 too; give each its own name, such as 64-b",
+    ),
+    (
+        {"saes[0].name": "A", "saes[2].name": "a"},
+        "saes[2].name: saes[0] is named A too; give each its own name, such as a-b",
+    ),
+    (
+        {"saes[0].architecture": "topk", "training.k": 65},
+        "training.k: 65 is more than the 64 latents of SAE 64; give 64 or less",
+    ),
+    (
+        {"training.architecture": "batchtopk", "saes[1].k": 129},
+        "saes[1].k: 129 is more than the 128 latents of SAE 128; give 128 or less",
+    ),
+    (
+        {"saes[1].steps": 50},
+        "training.lr_warmup_steps: 100 is more than the 50 steps of SAE 128; give fewer",
+    ),
+    # Stitching
+    (
+        {"stitching.pairs": [[64, 129]]},
+        "stitching.pairs[0][1]: there is no SAE named 129; did you mean 128?",
+    ),
+    (
+        {"stitching.pairs": [["xyz", 128]]},
+        "stitching.pairs[0][0]: there is no SAE named xyz; choose 64, 128 or 256",
+    ),
+    (
+        {"stitching.pairs": [[64, 64]]},
+        "stitching.pairs[0]: 64 cannot be paired with itself; name two SAEs",
+    ),
+    (
+        {"stitching.pairs": [[64, 128], [128, 256], ["64", "128"]]},
+        "stitching.pairs[2]: [64, 128] is given twice, first as stitching.pairs[0]; remove one",
+    ),
+    (
+        {"stitching.pairs": [[128, 64]]},
+        "stitching.pairs[0]: 128 (128 latents) is larger than 64 (64); "
+        "put the smaller first: [64, 128]",
+    ),
+    (
+        {"stitching.pairs": [[64, 128, 256]]},
+        "stitching.pairs[0]: the list has 3 entries; give exactly 2",
+    ),
+    ({"stitching.pairs": []}, "stitching.pairs: the list has 0 entries; give at least 1"),
+    (
+        {"stitching.pairs": [64, 128]},
+        "stitching.pairs[0]: 64 is a number, not a list; give a list",
+    ),
+    (
+        {"stitching.threshold": 0.2},
+        "stitching.threshold: 0.2 is below similarity.floor (0.3), and edges under the floor are "
+        "not kept; lower similarity.floor",
+    ),
+    (
+        {"stitching.transition": [64]},
+        "stitching.transition: one SAE is named; name two or more, or none ([]) for no transition",
+    ),
+    (
+        {"stitching.transition": [64, 65]},
+        "stitching.transition[1]: there is no SAE named 65; choose 64, 128 or 256",
+    ),
+    (
+        {"stitching.transition": [128, 64]},
+        "stitching.transition: 64 (64 latents) comes after 128 (128); "
+        "order the SAEs by growing size",
+    ),
+    (
+        {"stitching.pairs": [[64, 128]], "stitching.transition": [64, 256]},
+        "stitching.transition: its step from 64 to 256 is no pair; "
+        "add [64, 256] to stitching.pairs or name other SAEs",
+    ),
+    (
+        {"stitching.pairs": [[64, 256]]},
+        "stitching.transition: its step from 64 to 128 is no pair; "
+        "add [64, 128] to stitching.pairs or name other SAEs",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), COMPLAINTS, ids=[m for _, m in COMPLAINTS])
+def test_complaint(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError) as caught:
+        load(changes)
+    assert str(caught.value) == message
+
+
+def test_config_that_is_no_mapping() -> None:
+    with pytest.raises(StudyError, match=r"^config: this is a list, not a mapping"):
+        load_study([], SCHEMA_PATH)  # type: ignore[arg-type]
+
+
+def test_complaint_of_the_hook_names_the_key() -> None:
+    with pytest.raises(StudyError) as caught:
+        load({"model.hook": "nonsense"})
+    assert str(caught.value).startswith("model.hook: ")
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+        max_leaves=4,
+    ),
+    st.sampled_from([*SCHEMA["properties"], "saes[1].d_sae", "saes[0]", "training.betas"]),
+)
+def test_any_value_is_accepted_or_complained_of_in_one_line(value: Any, path: str) -> None:
+    try:
+        study = load({"training.betas": [0.9, 0.99], path: value})
+    except StudyError as error:
+        assert re.fullmatch(r"[a-z]+[^\n]*: [^\n]+", str(error))
+    else:
+        json.dumps(study, allow_nan=False)
+
+
+# What a config resolves to
+
+
+def test_defaults_are_filled_in() -> None:
+    study = load()
+    assert list(study) == list(SCHEMA["properties"])
+    for section, value in study.items():
+        if isinstance(value, dict) and section != "sources":
+            assert list(value) == list(SCHEMA["properties"][section]["properties"])
+    assert study["cache"] == "cache"
+    assert study["tokens"] == {
+        "context": 32,
+        "eval_fraction": 0.1,
+        "max_train_sequences": None,
+        "max_eval_sequences": None,
+        "seed": 0,
+    }
+    assert study["text"]["dataset"] == {
+        "path": None,
+        "name": None,
+        "split": "train",
+        "column": "text",
+        "revision": None,
+    }
+    assert study["sources"]["small"] == {**RANDOM, "architecture": "gpt2", "seed": 0}
+    assert study["sources"]["wiki"]["platform"] is None
+
+
+def test_each_sae_has_all_keys_of_training() -> None:
+    study = load(
+        {"training.steps": 700, "saes[1]": {"name": "wide", "d_sae": 128, "steps": 900, "k": 7}}
+    )
+    training = study["training"]
+    assert study["saes"] == [
+        {"name": "64", "d_sae": 64, **training},
+        {"name": "wide", "d_sae": 128, **training, "steps": 900, "k": 7},
+        {"name": "256", "d_sae": 256, **training},
+    ]
+    assert training["steps"] == 700
+    assert training["lr"] == 1e-3
+    assert all(list(sae) == ["name", "d_sae", *training] for sae in study["saes"])
+
+
+def test_sae_does_not_depend_on_the_other_saes() -> None:
+    alone = load({"saes": [{"d_sae": 64}, {"d_sae": 128, "lr": 2}]})
+    among = load({"saes": [{"d_sae": 512}, {"lr": 2.0, "d_sae": 128}, {"d_sae": 64}]})
+    assert repr(alone["saes"][1]) == repr(among["saes"][1])
+
+
+@pytest.mark.parametrize(
+    ("stitching", "pairs", "transition"),
+    [
+        ({}, [["a", "b"], ["a", "c"], ["b", "c"]], ["a", "b", "c"]),
+        ({"pairs": "adjacent"}, [["a", "b"], ["b", "c"]], ["a", "b", "c"]),
+        ({"pairs": [["a", "c"]], "transition": ["a", "c"]}, [["a", "c"]], ["a", "c"]),
+        ({"pairs": [["a", "c"]], "transition": []}, [["a", "c"]], []),
+    ],
+)
+def test_pairs_go_by_size(
+    stitching: dict[str, Any], pairs: list[list[str]], transition: list[str]
+) -> None:
+    sizes = [{"name": "c", "d_sae": 9}, {"name": "a", "d_sae": 2}, {"name": "b", "d_sae": 5}]
+    study = load({"saes": sizes, "stitching": stitching})
+    assert study["stitching"]["pairs"] == pairs
+    assert study["stitching"]["transition"] == transition
+
+
+def test_seeds_of_one_size_are_paired_in_config_order_without_transition() -> None:
+    seeds = [{"name": name, "d_sae": 64, "seed": i} for i, name in enumerate("zxy")]
+    study = load({"saes": seeds})
+    assert study["stitching"]["pairs"] == [["z", "x"], ["z", "y"], ["x", "y"]]
+    assert study["stitching"]["transition"] == []
+    study = load({"saes": seeds, "stitching.pairs": [["x", "z"], ["z", "x"]]})
+    assert study["stitching"]["pairs"] == [["x", "z"], ["z", "x"]]
+
+
+def test_transition_takes_the_first_sae_of_each_size() -> None:
+    saes = [{"d_sae": 64}, {"name": "64-b", "d_sae": 64}, {"d_sae": 128}]
+    study = load({"saes": saes})
+    assert study["stitching"]["transition"] == ["64", "128"]
+    saes = [{"d_sae": 64}, {"name": "64-b", "d_sae": 64}, {"d_sae": 128}]
+    with pytest.raises(StudyError, match="its step from 64 to 128 is no pair"):
+        load({"saes": saes, "stitching.pairs": "adjacent"})
+
+
+def test_numbers_have_one_spelling() -> None:
+    first = load({"training.steps": 1.0e3, "training.l1_coefficient": 2})
+    second = load({"training.l1_coefficient": 2.0, "training.steps": 1000})
+    assert json.dumps(first) == json.dumps(second)
+    assert load({"stitching.threshold": 1})["stitching"]["threshold"] == 1.0
+    assert load({"stitching.threshold": "auto"})["stitching"]["threshold"] == "auto"
+
+
+def test_names_may_be_whole_numbers() -> None:
+    study = load({"saes[0].name": 7, "stitching": {"pairs": [[7, 128]], "transition": [7, "128"]}})
+    assert study["saes"][0]["name"] == "7"
+    assert study["stitching"]["pairs"] == [["7", "128"]]
+
+
+def test_config_is_left_alone_and_its_order_does_not_matter() -> None:
+    config = changed({})
+    study = load_study(config, SCHEMA_PATH, ROOT)
+    assert config == CONFIG
+    backwards = OrderedDict(reversed(config.items()))
+    assert json.dumps(load_study(backwards, SCHEMA_PATH, ROOT)) == json.dumps(study)
+
+
+def test_pair_name_splits_into_the_names() -> None:
+    assert pair_name("576", "1152-b").split("--") == ["576", "1152-b"]
+
+
+@given(st.lists(st.text(string.ascii_letters + "019._-", min_size=1), min_size=2, max_size=2))
+def test_pair_name_of_accepted_names_is_unambiguous(names: list[str]) -> None:
+    saes = [{"name": name, "d_sae": 4} for name in names]
+    try:
+        load({"saes": saes})
+    except StudyError:
+        return
+    assert pair_name(*names).split("--") == names
+
+
+# Files and folders
+
+
+def test_text_files_are_matched_in_the_working_directory_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, base = tmp_path / "here", tmp_path / "base"
+    for name in ("here/b.txt", "here/a.txt", "here/deep/c.txt", "base/a.txt", "base/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (here / "odd[1].txt").write_text("text")
+    monkeypatch.chdir(here)
+
+    def files(*patterns: str) -> list[str]:
+        return load({"text": {"source": "files", "files": list(patterns)}}, base)["text"]["files"]
+
+    assert files("b.txt", "a.txt", "a.*") == ["a.txt", "b.txt"]
+    assert files("**/c.txt", "d.txt") == [str(base / "d.txt"), "deep/c.txt"]
+    assert files(str(here / "a.txt")) == [str(here / "a.txt")]
+    assert files("odd[1].txt") == ["odd[1].txt"]
+    with pytest.raises(StudyError) as caught:
+        files("deep")
+    assert str(caught.value) == "text.files[0]: deep is a folder; name its files: deep/*.txt"
+
+
+def test_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    with pytest.raises(StudyError, match=r"^model.name: ./models/mine holds no config.json; "):
+        load({"model.name": "./models/mine"})
+    (folder / "config.json").write_text("{}")
+    assert load({"model.name": "models/mine/"})["model"]["name"] == "models/mine"
+    assert load({"model.name": str(folder)}, ROOT)["model"]["name"] == str(folder)
+    monkeypatch.chdir(ROOT)
+    assert load({"model.name": "models/mine"}, tmp_path)["model"]["name"] == str(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({"model.name": "~/models/mine"})["model"]["name"] == str(folder)
+    assert load({"cache": "~/cache"})["cache"] == str(tmp_path / "cache")
+
+
+def test_other_model_names_are_left_to_transformer_lens() -> None:
+    assert load({"model.name": "gpt2"})["model"]["name"] == "gpt2"
+    assert load({"model.name": "someone/small"})["model"]["name"] == "someone/small"
+
+
+def test_keys_of_an_unused_kind_of_text_are_allowed() -> None:
+    text = load({"text.files": ["none/*.txt"], "text.dataset.path": "some/data"})["text"]
+    assert text["source"] == "wiki"
+    assert load({"text.source": "dataset", "text.dataset.path": "some/data"})
+
+
+# What is shipped
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS], ids=lambda path: path.stem if path else "-")
+def test_shipped_config(
+    preset: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # as with snakemake --directory
+    config = load_configfile(ROOT / "config.yaml")
+    if preset:
+        update_config(config, load_configfile(preset))
+    study = load_study(config, SCHEMA_PATH, ROOT)
+    assert json.loads(json.dumps(study, allow_nan=False)) == study
+    again = load_study(study, SCHEMA_PATH, ROOT)
+    assert json.dumps(again) == json.dumps(study)
+
+
+def test_studies_have_names_of_their_own() -> None:
+    names = [load_configfile(path)["study"] for path in (ROOT / "config.yaml", *PRESETS)]
+    assert len(set(names)) == len(names)
+
+
+def test_tiny_needs_nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_configfile(ROOT / "config.yaml")
+    update_config(config, load_configfile(ROOT / "presets" / "tiny.yaml"))
+    study = load_study(config, SCHEMA_PATH, ROOT)
+    assert study["sources"][study["model"]["name"]]["kind"] == "random-model"
+    assert study["text"]["files"] == [str(ROOT / "presets" / "tiny.txt")]
+    documents = Path(study["text"]["files"][0]).read_text("utf-8").split(study["text"]["separator"])
+    assert len(documents) >= 12
+
+
+# The schema itself
+
+
+def walk(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """List every key that a config may have, as (path, schema)."""
+    found = []
+    for key, sub in schema.get("properties", {}).items():
+        found += [(f"{path}.{key}", sub), *walk(sub, f"{path}.{key}")]
+    for keyword in ("items", "additionalProperties", "else", "then"):
+        if isinstance(sub := schema.get(keyword), dict):
+            found += walk(sub, f"{path}.{keyword}")
+    for key, sub in schema.get("$defs", {}).items():
+        found += [(f"$defs.{key}", sub), *walk(sub, f"$defs.{key}")]
+    return found
+
+
+KEYS = walk(SCHEMA)
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow $ref; what stands beside it goes first."""
+    target: Any = SCHEMA
+    if "$ref" not in schema:
+        return schema
+    for part in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return {**resolved(target), **schema}
+
+
+def test_schema_is_valid() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_walk_finds_the_keys() -> None:
+    paths = [path for path, _ in KEYS]
+    assert {".training.lr", ".saes.items.d_sae", "$defs.gguf-model.sha256"} <= set(paths)
+
+
+@pytest.mark.parametrize(("path", "sub"), KEYS, ids=[path for path, _ in KEYS])
+def test_key_of_the_schema(path: str, sub: dict[str, Any]) -> None:
+    full = resolved(sub)
+    assert full["description"].endswith("."), path
+    if full.get("type") == "object" and "kind" not in full.get("properties", {}):
+        assert full["additionalProperties"] is not True
+        assert "additionalProperties" in full
+    if "pattern" in full:
+        assert full["errorMessage"]
+    if "default" in full:
+        Draft202012Validator(SCHEMA).evolve(schema=sub).validate(full["default"])
+
+
+def test_every_optional_key_has_a_default() -> None:
+    def missing(schema: dict[str, Any], path: str) -> list[str]:
+        required = schema.get("required", [])
+        return [
+            f"{path}.{key}"
+            for key, sub in schema.get("properties", {}).items()
+            if key not in required and "default" not in sub
+        ]
+
+    assert missing(SCHEMA, "") == []
+    for path, sub in KEYS:
+        assert missing(sub, path) == [], path
+
+
+def test_sae_entries_may_set_every_key_of_training() -> None:
+    keys = SCHEMA["properties"]["saes"]["items"]["properties"]
+    assert list(keys) == ["name", "d_sae", *SCHEMA["properties"]["training"]["properties"]]
+    for key in SCHEMA["properties"]["training"]["properties"]:
+        assert keys[key] == {"$ref": f"#/properties/training/properties/{key}"}

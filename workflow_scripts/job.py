@@ -1,0 +1,57 @@
+"""What every script of the workflow does around its one call of the library."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sae_stitching.errors import StudyError
+from sae_stitching.provenance import package_versions
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[dict[str, Any]]:
+    """Log to the rule's log and to the terminal, fix the threads, and word errors for people.
+
+    Yields the `study` and `provenance` that every HDF5 file of the study carries. An error ends
+    the script with one line on the terminal and status 1; its traceback goes to the log.
+    """
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file, terminal = logging.FileHandler(log, mode="w"), logging.StreamHandler(sys.stderr)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    # A traceback is for the log; the terminal shows its last line alone.
+    terminal.addFilter(lambda record: not record.exc_info)
+    # Of other libraries only warnings are wanted, and Python's own warnings in the log alone.
+    logging.basicConfig(level=logging.WARNING, handlers=[file, terminal], force=True)
+    logging.getLogger("sae_stitching").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    terminal.addFilter(lambda record: record.name != "py.warnings")
+    settings = dict(snakemake.params.job)
+    code = settings.pop("code", None)
+    provenance = {
+        "rule": snakemake.rule,
+        "config": settings,
+        "code": code,
+        "versions": package_versions(),
+    }
+    try:
+        _fix_threads(settings.get("threads"))
+        yield {"study": settings["study"], "provenance": provenance}
+    except Exception as error:
+        logging.getLogger("sae_stitching").error("%s failed", snakemake.rule, exc_info=error)
+        said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+        print(f"error in {snakemake.rule}: {' '.join(said.split())} (log: {log})", file=sys.stderr)
+        sys.exit(1)
+
+
+def _fix_threads(threads: int | None) -> None:
+    # The order of sums, and so the last bits of a result, follow the number of threads: it is
+    # the rule's, whatever --cores happens to be.
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,41 @@
+"""Tabulate what was found for each pair."""
+
+import logging
+
+from job import job
+from sae_stitching.insertions import load_insertions
+from sae_stitching.roc import load_roc
+from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.swaps import load_swaps
+from sae_stitching.tables import pair_row, pairs, write_csv
+from sae_stitching.threshold import load_threshold_curve
+
+with job(snakemake) as origin:
+    study, files = origin["study"], snakemake.input
+    rows = [
+        pair_row(
+            *name.split("--"),
+            insertions=load_insertions(insertions, study=study),
+            subgraphs=load_subgraphs(subgraphs, study=study),
+            swaps=load_swaps(swaps, study=study),
+            curve=load_threshold_curve(curve, study=study),
+            roc=load_roc(roc, study=study),
+        )
+        for name, insertions, subgraphs, swaps, curve, roc in zip(
+            snakemake.params.job["pairs"],
+            files.insertions,
+            files.subgraphs,
+            files.swaps,
+            files.curves,
+            files.rocs,
+            strict=True,
+        )
+    ]
+    table = pairs(rows)
+    for row in rows:
+        logging.getLogger("sae_stitching").info(
+            "%s--%s: AUC %.3f; θ %.3f, of greatest TPR − FPR %.3f, of lowest MSE %.3f",
+            *(row[key] for key in ("small", "large", "auc", "theta", "theta_best")),
+            row["theta_lowest_mse"],
+        )
+    write_csv(table, snakemake.output[0])

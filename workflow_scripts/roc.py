@@ -1,0 +1,18 @@
+"""Classify the latents of a pair by their max cosine (Figure 13)."""
+
+from job import job
+from sae_stitching.insertions import load_insertions
+from sae_stitching.roc import novelty_roc, write_roc
+
+with job(snakemake) as origin:
+    params = snakemake.params.job
+    insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
+    roc = novelty_roc(
+        insertions.delta_mse,
+        insertions.max_cosine,
+        insertions.n_active,
+        bootstrap_samples=params["bootstrap_samples"],
+        confidence=params["confidence"],
+        seed=params["seed"],
+    )
+    write_roc(roc, snakemake.output[0], **origin)

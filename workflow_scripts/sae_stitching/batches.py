@@ -1,0 +1,185 @@
+"""Reading activation shards: in order for evaluation, shuffled for training."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae_stitching.errors import StudyError
+from sae_stitching.store import read_hdf5
+
+# Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
+# holds tokens of many documents.
+_READ_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive tokens of whole sequences.
+
+    Attributes
+    ----------
+    start : int
+        Position of the first token in the order of the split.
+    activations : (token, d_model) float32
+    sequence : (token) int64
+        Sequence that each token belongs to.
+    """
+
+    start: int
+    activations: Tensor
+    sequence: Tensor
+
+
+class ActivationShards:
+    """The HDF5 shards of one split as one long array of tokens.
+
+    Parameters
+    ----------
+    paths
+        Files ``activations/<split>/<shard>.h5`` in order.
+
+    Attributes
+    ----------
+    n_tokens, d_model : int
+    hook, model : str
+        Where the activations come from.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], *, study: str | None = None) -> None:
+        self.paths = [Path(path) for path in paths]
+        lengths, origins = [], []
+        for path in self.paths:
+            with read_hdf5(path, format="activations", study=study) as file:
+                lengths.append(len(file["activations"]))
+                origins.append(
+                    (
+                        str(file.attrs["hook"]),
+                        str(file.attrs["model"]),
+                        int(file.attrs["d_model"]),
+                    )
+                )
+            if origins[-1] != origins[0]:
+                raise StudyError(
+                    f"{path}: activations of {origins[-1]}, but {self.paths[0]} has {origins[0]}"
+                )
+        self.hook, self.model, self.d_model = origins[0]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.n_tokens = int(self.starts[-1])
+
+    def blocks(self, n_tokens: int = 8192) -> Iterator[Block]:
+        """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
+        for path, start in zip(self.paths, self.starts, strict=False):
+            with read_hdf5(path, format="activations") as file:
+                sequence = torch.from_numpy(file["sequence"][...].astype(np.int64))
+                # Where a sequence ends, a block may.
+                ends = torch.cat(
+                    [sequence.diff().nonzero().squeeze(1) + 1, torch.tensor([len(sequence)])]
+                )
+                low = 0
+                for end in ends.tolist():
+                    if end - low >= n_tokens or end == len(sequence):
+                        rows = slice(low, end)
+                        activations = torch.from_numpy(file["activations"][rows]).float()
+                        yield Block(int(start) + low, activations, sequence[rows])
+                        low = end
+
+
+class ShuffledBatches:
+    """Endless training batches, shuffled across all shards under a seed.
+
+    An epoch visits short runs of consecutive tokens in random order over all shards. As many of
+    them as fill the buffer are read, mixed token by token and cut into batches; the rest of the
+    buffer that does not fill a batch is left out, and so is the rest of the epoch that does not
+    fill a buffer. Batch b depends on the seed and b alone, so that a run can be taken up at any
+    batch.
+
+    Parameters
+    ----------
+    shards
+        Where the activations are.
+    batch_size
+        Tokens a batch.
+    buffer_size
+        Tokens held in memory and mixed, at least a batch.
+    seed
+        Fixes the order for good.
+
+    Raises
+    ------
+    StudyError
+        If there are fewer tokens than one batch.
+    """
+
+    def __init__(
+        self, shards: ActivationShards, batch_size: int, buffer_size: int, seed: int
+    ) -> None:
+        if shards.n_tokens < batch_size:
+            raise StudyError(
+                f"training.batch_size: {batch_size} tokens a batch, but the training shards hold "
+                f"only {shards.n_tokens}; use a smaller batch or more text"
+            )
+        self.shards, self.batch_size, self.seed = shards, batch_size, seed
+        # Runs never cross a shard; the last of each is shorter.
+        self._runs = np.concatenate(
+            [
+                np.stack([rows, np.minimum(rows + _READ_ROWS, end)], axis=1)
+                for low, end in pairwise(shards.starts)
+                if len(rows := np.arange(low, end, _READ_ROWS))
+            ]
+        )
+        buffer_size = min(max(buffer_size, batch_size), shards.n_tokens)
+        self._runs_per_buffer = min(-(-buffer_size // _READ_ROWS), len(self._runs))
+        self._buffers_per_epoch = len(self._runs) // self._runs_per_buffer
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield batches (batch_size, d_model) float32 from the first on."""
+        return self.starting_at(0)
+
+    def starting_at(self, batch: int) -> Iterator[Tensor]:
+        """Yield the batches from number `batch` on."""
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(read_hdf5(path, format="activations"))["activations"]
+                for path in self.shards.paths
+            ]
+            buffer, skip = 0, batch
+            while True:
+                runs = self._buffer_runs(buffer)
+                n_batches = int((runs[:, 1] - runs[:, 0]).sum()) // self.batch_size
+                if skip < n_batches:
+                    yield from self._batches(files, runs, buffer, skip)
+                skip = max(0, skip - n_batches)
+                buffer += 1
+
+    def _buffer_runs(self, buffer: int) -> np.ndarray:
+        epoch, index = divmod(buffer, self._buffers_per_epoch)
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self._runs))
+        first = index * self._runs_per_buffer
+        return self._runs[order[first : first + self._runs_per_buffer]]
+
+    def _batches(
+        self, files: list[h5py.Dataset], runs: np.ndarray, buffer: int, skip: int
+    ) -> Iterator[Tensor]:
+        lengths = runs[:, 1] - runs[:, 0]
+        ends = np.cumsum(lengths)
+        rows = np.empty((int(ends[-1]), self.shards.d_model), dtype=files[0].dtype)
+        # Reading in the order of the file and placing by run keeps the disk's access sequential.
+        for run in np.argsort(runs[:, 0]):
+            low, high = runs[run]
+            shard = int(np.searchsorted(self.shards.starts, low, side="right")) - 1
+            offset = self.shards.starts[shard]
+            place = np.s_[ends[run] - lengths[run] : ends[run]]
+            files[shard].read_direct(rows, np.s_[low - offset : high - offset], place)
+        order = np.random.default_rng((self.seed, 1, buffer)).permutation(len(rows))
+        mixed = torch.from_numpy(rows)
+        for batch in range(skip, len(rows) // self.batch_size):
+            first = batch * self.batch_size
+            chosen = torch.from_numpy(order[first : first + self.batch_size])
+            yield mixed[chosen].float()

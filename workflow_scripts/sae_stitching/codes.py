@@ -1,0 +1,99 @@
+"""The stored codes of an SAE over the eval tokens: written as a stream, read by blocks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_stitching.batches import ActivationShards
+from sae_stitching.errors import StudyError
+from sae_stitching.progress import Progress
+from sae_stitching.sae import SAE, fingerprint
+from sae_stitching.sparse import SparseCodes, SparsePattern
+from sae_stitching.store import read_hdf5, write_hdf5
+
+
+def encode_shards(
+    sae: SAE,
+    paths: Sequence[str | Path],
+    path: str | Path,
+    *,
+    study: str,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Encode the eval tokens and write ``codes/<sae>.h5``, the codes in CSR form.
+
+    Raises
+    ------
+    StudyError
+        If the SAE reads another d_model or hook than the activations have.
+    """
+    shards = ActivationShards(paths, study=study)
+    check_fits(sae, shards, path)
+    progress = Progress(shards.n_tokens, f"encode {Path(path).stem}")
+    with write_hdf5(path, format="codes", study=study, provenance=provenance) as file:
+        file.attrs["d_sae"] = sae.d_sae
+        file.attrs["sae_fingerprint"] = fingerprint(sae)
+        indptr = np.zeros(shards.n_tokens + 1, dtype=np.int64)
+        # The number of active latents is known only at the end, so the datasets grow.
+        growing = {"chunks": (1 << 16,), "maxshape": (None,), "shape": (0,)}
+        indices = file.create_dataset("indices", dtype=np.int32, **growing)
+        values = file.create_dataset("values", dtype=np.float32, **growing)
+        for block in shards.blocks():
+            codes = sae.encode(block.activations)
+            start, end = block.start, block.start + codes.n_tokens
+            offset = int(indptr[start])
+            indptr[start : end + 1] = codes.pattern.indptr.numpy() + offset
+            for dataset, data in ((indices, codes.pattern.indices), (values, codes.values)):
+                dataset.resize((offset + len(codes),))
+                dataset[offset:] = data.numpy()
+            progress.update(codes.n_tokens)
+        file["indptr"] = indptr
+
+
+def check_fits(sae: SAE, shards: ActivationShards, name: str | Path) -> None:
+    """Raise StudyError unless the SAE reads activations such as these."""
+    if sae.d_model != shards.d_model:
+        raise StudyError(
+            f"{name}: the SAE has d_model {sae.d_model}, the activations have {shards.d_model}"
+        )
+    if sae.hook and sae.hook != shards.hook:
+        raise StudyError(f"{name}: the SAE was trained on {sae.hook}, not on {shards.hook}")
+
+
+class StoredCodes:
+    """Codes on disk, read by ranges of tokens."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.d_sae = int(file.attrs["d_sae"])
+        self._indptr = file["indptr"][...]
+        self.n_tokens = len(self._indptr) - 1
+
+    def __len__(self) -> int:
+        return int(self._indptr[-1])
+
+    def tokens(self, start: int, end: int) -> SparseCodes:
+        """Codes of tokens ``start:end``."""
+        low, high = self._indptr[start], self._indptr[end]
+        indptr = torch.from_numpy(self._indptr[start : end + 1] - low)
+        indices = torch.from_numpy(self._file["indices"][low:high].astype(np.int64))
+        values = torch.from_numpy(self._file["values"][low:high])
+        return SparseCodes(SparsePattern(indptr, indices, self.d_sae), values)
+
+    def blocks(self, n_tokens: int = 1 << 15) -> Iterator[SparseCodes]:
+        """All codes in order, `n_tokens` tokens at a time."""
+        for start in range(0, self.n_tokens, n_tokens):
+            yield self.tokens(start, min(start + n_tokens, self.n_tokens))
+
+
+@contextmanager
+def open_codes(path: str | Path, sae: SAE, *, study: str | None = None) -> Iterator[StoredCodes]:
+    """Open ``codes/<sae>.h5`` and check that they are the codes of `sae`."""
+    with read_hdf5(path, format="codes", study=study) as file:
+        if file.attrs["sae_fingerprint"] != fingerprint(sae):
+            raise StudyError(f"{path}: these are the codes of another SAE; delete it and run again")
+        yield StoredCodes(file)

@@ -1,0 +1,9 @@
+"""Errors that are for people."""
+
+
+class StudyError(Exception):
+    """Something in the study's input is wrong.
+
+    The message is one line that names the config key, file, tensor or position and says what
+    to do about it. A workflow script prints the message alone; the traceback goes to its log.
+    """

@@ -1,0 +1,65 @@
+"""Properties of one SAE on the eval tokens (the paper's Table 2, where it has the column)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_stitching.batches import ActivationShards
+from sae_stitching.codes import StoredCodes
+from sae_stitching.sae import SAE
+from sae_stitching.store import replacing
+
+
+def evaluate(sae: SAE, shards: ActivationShards, codes: StoredCodes) -> dict[str, Any]:
+    """Measure an SAE on cached activations and its stored codes.
+
+    Returns
+    -------
+    dict
+        ``d_sae``, ``architecture``; ``l0``, the mean number of active latents; ``mse``, the mean
+        over tokens and over d_model; ``fvu``, the fraction of variance unexplained
+        ΣSSE / ΣSST with the global mean; ``n_live`` and ``n_dead``, latents that fire on the eval
+        tokens or never do; ``n_tokens``.
+    """
+    sae = sae.double()
+    sse = 0.0
+    total = torch.zeros(shards.d_model, dtype=torch.float64)
+    squares = torch.zeros(shards.d_model, dtype=torch.float64)
+    # Squares are taken about a nearby point, or the variance would drown in the mean.
+    centre: torch.Tensor | None = None
+    counts = torch.zeros(sae.d_sae, dtype=torch.int64)
+    for block in shards.blocks():
+        x = block.activations.double()
+        block_codes = codes.tokens(block.start, block.start + len(x)).double()
+        sse += (x - sae.decode(block_codes)).square().sum().item()
+        counts += block_codes.pattern.counts
+        centre = x.mean(0) if centre is None else centre
+        total += (x - centre).sum(0)
+        squares += (x - centre).square().sum(0)
+    n_tokens = shards.n_tokens
+    sst = (squares - total.square() / n_tokens).sum().item()
+    n_live = int((counts > 0).sum())
+    return {
+        "d_sae": sae.d_sae,
+        "architecture": sae.architecture,
+        "l0": counts.sum().item() / n_tokens,
+        "mse": sse / (n_tokens * sae.d_model),
+        "fvu": sse / sst,
+        "n_live": n_live,
+        "n_dead": sae.d_sae - n_live,
+        "n_tokens": n_tokens,
+    }
+
+
+def write_json(row: Mapping[str, Any], path: str | Path) -> None:
+    """Write one row of a table as JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(row, indent=1) + "\n")
+
+
+def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Read rows that `write_json` wrote."""
+    return [json.loads(Path(path).read_text()) for path in paths]

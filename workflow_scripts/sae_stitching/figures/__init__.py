@@ -1,0 +1,1 @@
+"""The paper's figures, each from a table of the numbers that it shows."""

@@ -1,0 +1,268 @@
+"""Figure 4: change in MSE when each latent of the larger SAE is added to the smaller SAE."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from sae_stitching.errors import StudyError
+from sae_stitching.figures.style import (
+    COLUMN_WIDTH,
+    DECREASES_MSE,
+    GUIDE,
+    INCREASES_MSE,
+    RASTERISE_ABOVE,
+    SMALL,
+    sae_label,
+    style,
+)
+
+EFFECTS = {"decreases": DECREASES_MSE, "increases": INCREASES_MSE}
+BINS = 40
+
+
+def figure4_table(
+    delta_mse: np.ndarray,
+    standard_error: np.ndarray,
+    n_active: np.ndarray,
+    max_cosine: np.ndarray,
+    theta: float,
+) -> pd.DataFrame:
+    """List the latents of the larger SAE that are active at least once on the eval tokens.
+
+    Parameters
+    ----------
+    delta_mse
+        Change in the smaller SAE's MSE when latent i alone is inserted, (d_large,).
+    standard_error
+        Its standard error, (d_large,).
+    n_active
+        Eval tokens on which latent i is active, (d_large,).
+    max_cosine
+        Greatest decoder cosine to any latent of the smaller SAE, (d_large,).
+    theta
+        Latents with max cosine < θ are novel (Eq. 6).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``latent``, ``max_cosine``, ``delta_mse``, ``standard_error``, ``n_active``, ``effect``
+        (decreases if the change is below zero, else increases), ``group`` (novel or
+        reconstruction).
+
+    Raises
+    ------
+    StudyError
+        If the lengths differ.
+    """
+    arrays = [np.asarray(array) for array in (delta_mse, standard_error, n_active, max_cosine)]
+    if len({array.shape for array in arrays}) != 1:
+        raise StudyError(
+            f"delta_mse, standard_error, n_active and max_cosine have shapes "
+            f"{[array.shape for array in arrays]}; they must be of one larger SAE"
+        )
+    latent = np.flatnonzero(arrays[2] > 0)
+    delta_mse, standard_error, n_active, max_cosine = (array[latent] for array in arrays)
+    return pd.DataFrame(
+        {
+            "latent": latent,
+            "max_cosine": max_cosine,
+            "delta_mse": delta_mse,
+            "standard_error": standard_error,
+            "n_active": n_active,
+            "effect": np.where(delta_mse < 0, "decreases", "increases"),
+            "group": np.where(max_cosine < theta, "novel", "reconstruction"),
+        }
+    )
+
+
+@style()
+def figure4(
+    table: pd.DataFrame, *, small: str, large: str, theta: float, n_never_active: int
+) -> Figure:
+    """Draw the insertion effects against the max cosine, with both marginal histograms.
+
+    Parameters
+    ----------
+    table
+        From `figure4_table`.
+    small, large
+        Names of the two SAEs.
+    theta
+        The threshold that is marked.
+    n_never_active
+        Latents that the table leaves out, for the note below the figure.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=(COLUMN_WIDTH, 3.8), layout=layout)
+    grid = figure.add_gridspec(3, 2, width_ratios=(4.5, 1), height_ratios=(0.25, 1, 4.5))
+    key = figure.add_subplot(grid[0, :])
+    axes = figure.add_subplot(grid[2, 0])
+    top = figure.add_subplot(grid[1, 0], sharex=axes)
+    right = figure.add_subplot(grid[2, 1], sharey=axes)
+
+    x = table["max_cosine"].to_numpy(np.float64)
+    y = table["delta_mse"].to_numpy(np.float64)
+    # Cosines are at most 1; the axis goes below 0 where it must.
+    left = float(np.floor(min(x.min(initial=0.0), theta) * 10) / 10)
+    low, high = _y_limits(y)
+    # Zero is an edge of the bins, so that the two colours do not share one.
+    width = (high - low) / BINS
+    y_bins = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
+    low, high = float(y_bins[0]), float(y_bins[-1])
+    above, below = y > high, y < low
+    inside = ~(above | below)
+    colours = np.array([EFFECTS[effect] for effect in table["effect"]], dtype=str)
+
+    axes.axhline(0, color=GUIDE, linewidth=0.6, zorder=1)
+    rasterised = len(table) > RASTERISE_ABOVE
+    # In the order of the latents, which favours neither colour.
+    axes.scatter(
+        x[inside],
+        y[inside],
+        s=5 if len(table) <= 5000 else 2,
+        c=colours[inside],
+        alpha=0.55,
+        linewidths=0,
+        zorder=2,
+        rasterized=rasterised,
+        gid="latents",
+    )
+    margin = 0.015 * (high - low)
+    for beyond, at, marker in ((above, high - margin, "^"), (below, low + margin, "v")):
+        if beyond.any():
+            axes.scatter(
+                x[beyond],
+                np.full(np.count_nonzero(beyond), at),
+                s=11,
+                marker=marker,
+                c=colours[beyond],
+                linewidths=0,
+                zorder=3,
+                rasterized=rasterised,
+                clip_on=False,
+                gid="beyond",
+            )
+
+    x_bins = np.linspace(left, 1, BINS + 1)
+    groups = [(table["effect"] == effect).to_numpy() for effect in EFFECTS]
+    kinds = {"stacked": True, "color": list(EFFECTS.values()), "alpha": 0.8}
+    # What lies beyond an axis is counted in its last bin, so that no histogram lacks a latent.
+    top.hist([np.clip(x[group], left, 1) for group in groups], bins=list(x_bins), **kinds)
+    right.hist(
+        [np.clip(y[group], low, high) for group in groups],
+        bins=list(y_bins),
+        orientation="horizontal",
+        **kinds,
+    )
+
+    for panel in (axes, top):
+        panel.axvline(theta, color=GUIDE, linestyle="--", linewidth=0.8, zorder=4, gid="theta")
+    top.annotate(
+        f"θ = {theta:.3g}",
+        (theta, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 1),
+        textcoords="offset points",
+        ha="center",
+        fontsize=SMALL,
+        annotation_clip=False,
+    )
+
+    axes.set_xlim(left, 1.01)  # room for whole dots at 1
+    axes.set_ylim(low, high)
+    label = f"Max cosine with a decoder direction of {sae_label(small)}"
+    axes.set_xlabel(textwrap.fill(label, 48, break_on_hyphens=False))
+    exponent = _exponent(max(abs(low), abs(high)))
+    axes.yaxis.set_major_formatter(lambda value, _: _number(value, exponent, 3))
+    axes.set_ylabel("Change in MSE when added" + (f" ({_power(exponent)})" if exponent else ""))
+    for panel, axis in ((top, top.xaxis), (right, right.yaxis)):
+        axis.set_tick_params(labelleft=False, labelbottom=False)
+        panel.tick_params(labelsize=SMALL - 1)
+    top.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+    right.xaxis.set_major_locator(MaxNLocator(nbins=1, integer=True))
+    for axis in (top.yaxis, right.xaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+    title = f"Adding each latent of {sae_label(large)} to {sae_label(small)}"
+    figure.suptitle(textwrap.fill(title, 52, break_on_hyphens=False), fontsize=8)
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=3.5, color=colour)
+        for colour in EFFECTS.values()
+    ]
+    labels = [
+        f"{effect} MSE ({np.count_nonzero(group):,})"
+        for effect, group in zip(EFFECTS, groups, strict=True)
+    ]
+    key.set_axis_off()
+    key.legend(handles, labels, loc="center", ncols=2, handletextpad=0.1, borderpad=0)
+    figure.supxlabel(
+        "\n".join(_notes(table, y, above, below, n_never_active, exponent)),
+        fontsize=SMALL - 0.5,
+        color="#333333",
+        linespacing=1.25,
+    )
+    return figure
+
+
+def _y_limits(y: np.ndarray) -> tuple[float, float]:
+    """Fit the axis to the bulk: the central 99 % and a margin, or all if little lies beyond."""
+    if y.size == 0:
+        return -1.0, 1.0
+    low, high = (float(value) for value in np.quantile(y, [0.005, 0.995]))
+    low, high = min(low, 0.0), max(high, 0.0)
+    span = high - low or float(np.ptp(y)) or 1.0
+    # Neither side so thin that its latents cannot be seen.
+    low, high = min(low, -0.1 * span), max(high, 0.1 * span)
+    reach = 0.25 * (high - low)
+    margin = 0.05 * (high - low)
+    lowest, highest = float(y.min()), float(y.max())
+    return (
+        low - margin if lowest < low - reach else min(low, lowest) - margin,
+        high + margin if highest > high + reach else max(high, highest) + margin,
+    )
+
+
+def _exponent(largest: float) -> int:
+    """Return the power of ten that the axis counts in; 0 where plain numbers read well."""
+    exponent = int(np.floor(np.log10(largest)))
+    return 0 if -2 <= exponent <= 3 else exponent
+
+
+def _power(exponent: int) -> str:
+    return rf"$\times 10^{{{exponent}}}$"
+
+
+def _number(value: float, exponent: int, digits: int) -> str:
+    return f"{value / 10.0**exponent:.{digits}g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _notes(
+    table: pd.DataFrame,
+    y: np.ndarray,
+    above: np.ndarray,
+    below: np.ndarray,
+    n_never_active: int,
+    exponent: int,
+) -> list[str]:
+    def extreme(value: float) -> str:
+        return _number(value, exponent, 3) + (_power(exponent) if exponent else "")
+
+    novel = np.count_nonzero(table["group"] == "novel")
+    notes = [f"{novel:,} novel (left of θ), {len(table) - novel:,} reconstruction"]
+    if above.any():
+        notes.append(f"▲ {_latents(above)} beyond the axis, up to {extreme(y.max())}")
+    if below.any():
+        notes.append(f"▼ {_latents(below)} beyond the axis, down to {extreme(y.min())}")
+    if n_never_active:
+        notes.append(f"not shown: {n_never_active:,} never active on the evaluation tokens")
+    return notes
+
+
+def _latents(mask: np.ndarray) -> str:
+    n = int(np.count_nonzero(mask))
+    return f"{n:,} latent{'' if n == 1 else 's'}"

@@ -1,0 +1,33 @@
+"""Two SAEs of a study with their stored codes and the cached eval activations."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from sae_stitching.batches import ActivationShards
+from sae_stitching.codes import open_codes
+from sae_stitching.sae import load_sae
+from sae_stitching.stitching import EvalPair
+
+
+@contextmanager
+def open_pair(files: Any, *, study: str | None = None) -> Iterator[EvalPair]:
+    """Open a pair from its files.
+
+    Parameters
+    ----------
+    files
+        Has the attributes `small`, `large` (SAE files), `codes_small`, `codes_large`, and
+        `activations` (the eval shards, in order).
+    study
+        Study that they must belong to.
+    """
+    with ExitStack() as stack:
+        small, large = load_sae(files.small, study=study), load_sae(files.large, study=study)
+        yield EvalPair.stored(
+            small,
+            large,
+            ActivationShards(files.activations, study=study),
+            stack.enter_context(open_codes(files.codes_small, small, study=study)),
+            stack.enter_context(open_codes(files.codes_large, large, study=study)),
+        )

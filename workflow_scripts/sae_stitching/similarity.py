@@ -1,0 +1,167 @@
+"""Cosine similarity between the decoder directions of two dictionaries (Eq. 6)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sae_stitching.sae import SAE, fingerprint
+from sae_stitching.store import read_hdf5, write_hdf5
+
+# Latents of either dictionary in one block of the product: 64 MiB in float32.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Greatest cosines both ways, and all pairs of latents at or above a floor.
+
+    A latent whose decoder direction is zero has cosine 0 to all. Of equal cosines the latent
+    with the lowest number is the argmax.
+
+    Attributes
+    ----------
+    max_cosine_large, max_cosine_small : (d_large), (d_small) float32
+        Greatest cosine of each latent to any latent of the other dictionary.
+    argmax_large, argmax_small : int32
+        The latent of the other dictionary that has it.
+    edge_large, edge_small : (edge) int32
+        Pairs with cosine ≥ floor, ordered by `edge_large`, then `edge_small`.
+    edge_cosine : (edge) float32
+    floor : float
+    cosine : (d_large, d_small) float32 or None
+        The whole matrix, where it was asked for.
+    """
+
+    max_cosine_large: np.ndarray
+    argmax_large: np.ndarray
+    max_cosine_small: np.ndarray
+    argmax_small: np.ndarray
+    edge_large: np.ndarray
+    edge_small: np.ndarray
+    edge_cosine: np.ndarray
+    floor: float
+    cosine: np.ndarray | None = None
+
+
+def unit_rows(W_dec: Tensor) -> Tensor:
+    """Decoder directions at unit norm; zero rows stay zero."""
+    norms = torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
+    return W_dec / torch.where(norms > 0, norms, 1.0)
+
+
+def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = False) -> Similarity:
+    """Compare all decoder directions of two dictionaries, block by block.
+
+    Parameters
+    ----------
+    W_large : (d_large, d_model)
+    W_small : (d_small, d_model)
+    floor
+        Cosine from which on a pair of latents is kept as an edge.
+    keep
+        Keep the whole matrix of cosines too.
+
+    Returns
+    -------
+    Similarity
+    """
+    large, small = unit_rows(W_large), unit_rows(W_small)
+    d_large, d_small = len(large), len(small)
+    best_large = np.full(d_large, -np.inf, dtype=np.float32)
+    best_small = np.full(d_small, -np.inf, dtype=np.float32)
+    argmax_large = np.zeros(d_large, dtype=np.int32)
+    argmax_small = np.zeros(d_small, dtype=np.int32)
+    matrix = np.empty((d_large, d_small), dtype=np.float32) if keep else None
+    edges = []
+    for first in range(0, d_large, _BLOCK):
+        rows = slice(first, min(first + _BLOCK, d_large))
+        for second in range(0, d_small, _BLOCK):
+            columns = slice(second, min(second + _BLOCK, d_small))
+            block = (large[rows] @ small[columns].T).numpy()
+            _keep_greatest(best_large[rows], argmax_large[rows], block, second)
+            _keep_greatest(best_small[columns], argmax_small[columns], block.T, first)
+            i, j = np.nonzero(block >= floor)
+            edges.append((i.astype(np.int32) + first, j.astype(np.int32) + second, block[i, j]))
+            if matrix is not None:
+                matrix[rows, columns] = block
+    edge_large, edge_small, cosine = (np.concatenate(part) for part in zip(*edges, strict=True))
+    order = np.lexsort((edge_small, edge_large))
+    return Similarity(
+        best_large,
+        argmax_large,
+        best_small,
+        argmax_small,
+        edge_large[order],
+        edge_small[order],
+        cosine[order],
+        floor,
+        matrix,
+    )
+
+
+def _keep_greatest(best: np.ndarray, argmax: np.ndarray, block: np.ndarray, offset: int) -> None:
+    # NumPy's argmax is the first of equals, and only a strictly greater cosine of a later block
+    # replaces it: the lowest number wins.
+    here = block.argmax(axis=1)
+    value = np.take_along_axis(block, here[:, None], axis=1)[:, 0]
+    greater = value > best
+    best[greater] = value[greater]
+    argmax[greater] = here[greater] + offset
+
+
+def write_similarity(
+    large: SAE,
+    small: SAE,
+    path: str | Path,
+    *,
+    floor: float,
+    full_matrix_mb: float,
+    study: str,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write ``similarity/<small>--<large>.h5``.
+
+    The whole matrix is kept where it takes at most `full_matrix_mb` megabytes.
+    """
+    keep = 4 * large.d_sae * small.d_sae <= full_matrix_mb * 1e6
+    result = similarity(large.W_dec, small.W_dec, floor=floor, keep=keep)
+    with write_hdf5(path, format="similarity", study=study, provenance=provenance) as file:
+        file.attrs["floor"] = floor
+        file.attrs["large_fingerprint"] = fingerprint(large)
+        file.attrs["small_fingerprint"] = fingerprint(small)
+        for side in ("large", "small"):
+            file[f"max_cosine_{side}"] = getattr(result, f"max_cosine_{side}")
+            file[f"argmax_{side}"] = getattr(result, f"argmax_{side}")
+            file[f"edges/{side}"] = getattr(result, f"edge_{side}")
+        file["edges/cosine"] = result.edge_cosine
+        if result.cosine is not None:
+            file["cosine"] = result.cosine
+
+
+def load_similarity(path: str | Path, *, study: str | None = None) -> Similarity:
+    """Read ``similarity/<small>--<large>.h5``."""
+    with read_hdf5(path, format="similarity", study=study) as file:
+        return Similarity(
+            file["max_cosine_large"][...],
+            file["argmax_large"][...],
+            file["max_cosine_small"][...],
+            file["argmax_small"][...],
+            file["edges/large"][...],
+            file["edges/small"][...],
+            file["edges/cosine"][...],
+            float(file.attrs["floor"]),
+            file["cosine"][...] if "cosine" in file else None,
+        )
+
+
+def novel_latents(max_cosine: np.ndarray, threshold: float) -> np.ndarray:
+    """Which latents are novel: max decoder cosine < θ (Eq. 6); the others are reconstruction.
+
+    θ is compared at the precision of the cosines, as the edges are.
+    """
+    return max_cosine < np.float32(threshold)

@@ -1,0 +1,260 @@
+"""Sparse codes: one type for training, encoding, the stored codes and the stitching.
+
+An SAE's code is mostly zeros, so that everything but the encoder's forward product costs only
+as much as the active latents. The three products that are needed, with codes f in CSR form:
+
+    decode      x̂ = f W_dec                          (token, d_model)
+    dot         ⟨g_t, W_i⟩ for every active (t, i)    (nnz)
+    outer       fᵀ g                                   (d_sae, d_model)
+
+`encode_active` and `decode` are their differentiable forms: the gradient of each is made of the
+others, which is why a training step needs no dense product but one.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+# PyTorch says once a process that sparse CSR tensors are in beta; nothing here follows from it.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+
+@dataclass(frozen=True)
+class SparsePattern:
+    """Where the active latents of a block of tokens are, in CSR form.
+
+    Attributes
+    ----------
+    indptr : (token + 1) int64
+        Entries ``indptr[t]:indptr[t + 1]`` belong to token t.
+    indices : (nnz) int64
+        Latent of each entry.
+    d_sae : int
+        Size of the dictionary.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    d_sae: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens."""
+        return len(self.indptr) - 1
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Token of each entry, (nnz) int64."""
+        tokens = torch.arange(self.n_tokens, device=self.indptr.device)
+        return tokens.repeat_interleave(self.indptr.diff(), output_size=len(self.indices))
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Number of tokens on which each latent is active, (d_sae) int64."""
+        return torch.bincount(self.indices, minlength=self.d_sae)
+
+    @cached_property
+    def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        # The same entries ordered by latent. Sorting 32-bit keys is twice as fast as 64-bit.
+        order = torch.argsort(self.indices.int(), stable=True)
+        indptr = torch.zeros(self.d_sae + 1, dtype=torch.int64, device=self.indptr.device)
+        torch.cumsum(self.counts, 0, out=indptr[1:])
+        return indptr, self.rows[order], order
+
+    def matmul(self, values: Tensor, dense: Tensor) -> Tensor:
+        """Codes times `dense` (d_sae, d): the (token, d) sums of active rows.
+
+        Parameters
+        ----------
+        values : (nnz) float
+            Value of each entry.
+        dense : (d_sae, d) float
+            E.g. the decoder.
+        """
+        if not len(self.indices):
+            return dense.new_zeros(self.n_tokens, dense.shape[1])
+        return embedding_bag(
+            self.indices,
+            dense,
+            self.indptr,
+            mode="sum",
+            per_sample_weights=values.to(dense.dtype),
+            include_last_offset=True,
+        )
+
+    def dot(self, left: Tensor, right: Tensor) -> Tensor:
+        """Inner product of ``left[t]`` and ``right[i]`` for every entry (t, i), (nnz).
+
+        Parameters
+        ----------
+        left : (token, d) float
+        right : (d_sae, d) float
+        """
+        if not len(self.indices):
+            return left.new_zeros(0)
+        zeros = left.new_zeros(len(self.indices))
+        pattern = torch.sparse_csr_tensor(
+            self.indptr, self.indices, zeros, (self.n_tokens, self.d_sae), check_invariants=False
+        )
+        return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
+
+    def outer(self, values: Tensor, dense: Tensor) -> Tensor:
+        """Transposed codes times `dense` (token, d): (d_sae, d).
+
+        Parameters
+        ----------
+        values : (nnz) float
+        dense : (token, d) float
+        """
+        if not len(self.indices):
+            return dense.new_zeros(self.d_sae, dense.shape[1])
+        indptr, rows, order = self._transposed
+        shape = (self.d_sae, self.n_tokens)
+        transposed = torch.sparse_csr_tensor(
+            indptr, rows, values[order], shape, check_invariants=False
+        )
+        return transposed @ dense
+
+    def sum_by_latent(self, values: Tensor) -> Tensor:
+        """Sum of the values of each latent over the tokens, (d_sae)."""
+        return torch.bincount(self.indices, weights=values, minlength=self.d_sae).to(values.dtype)
+
+
+@dataclass(frozen=True)
+class SparseCodes:
+    """Activations of the active latents of a block of tokens.
+
+    Attributes
+    ----------
+    pattern : SparsePattern
+        Where the latents are active.
+    values : (nnz) float
+        Their activations f > 0.
+    """
+
+    pattern: SparsePattern
+    values: Tensor = field(repr=False)
+
+    @classmethod
+    def from_dense(cls, codes: Tensor) -> "SparseCodes":
+        """Keep the positive entries of dense codes (token, d_sae)."""
+        return cls.from_mask(codes, codes > 0)
+
+    @classmethod
+    def from_mask(cls, values: Tensor, mask: Tensor) -> "SparseCodes":
+        """Keep the entries of `values` (token, d_sae) where `mask` is true."""
+        n_tokens, d_sae = mask.shape
+        flat = mask.view(-1).nonzero().squeeze(1)
+        bounds = torch.arange(n_tokens + 1, device=mask.device) * d_sae
+        # The flat positions are sorted, so that a search finds where each token starts; summing
+        # the mask along its rows takes several times as long.
+        indptr = torch.searchsorted(flat, bounds)
+        kept = values.reshape(-1)[flat]
+        if kept.dtype == torch.bfloat16:
+            kept = kept.float()
+        return cls(SparsePattern(indptr, flat % d_sae, d_sae), kept)
+
+    @property
+    def d_sae(self) -> int:
+        """Size of the dictionary."""
+        return self.pattern.d_sae
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens."""
+        return self.pattern.n_tokens
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_dense(self) -> Tensor:
+        """The codes as a (token, d_sae) matrix."""
+        dense = self.values.new_zeros(self.n_tokens, self.d_sae)
+        dense[self.pattern.rows, self.pattern.indices] = self.values
+        return dense
+
+    def select(self, keep: Tensor) -> "SparseCodes":
+        """Only the entries where `keep` (nnz) is true."""
+        before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
+        torch.cumsum(keep, 0, out=before[1:])
+        pattern = SparsePattern(before[self.pattern.indptr], self.pattern.indices[keep], self.d_sae)
+        return SparseCodes(pattern, self.values[keep])
+
+    def double(self) -> "SparseCodes":
+        """The same codes in float64."""
+        return SparseCodes(self.pattern, self.values.double())
+
+    def matmul(self, dense: Tensor) -> Tensor:
+        """Codes times `dense` (d_sae, d), e.g. the decoder: (token, d)."""
+        return self.pattern.matmul(self.values, dense)
+
+
+def encode_active(
+    x: Tensor, W_enc_t: Tensor, b_enc: Tensor, b_dec: Tensor | None, codes: SparseCodes
+) -> Tensor:
+    """Make the pre-activations of active latents differentiable.
+
+    Parameters
+    ----------
+    x : (token, d_model)
+        The encoder's input before `b_dec` is subtracted; no gradient flows to it.
+    W_enc_t : (d_sae, d_model)
+        Encoder, one row a latent, so that its gradient is the `outer` product.
+    b_enc : (d_sae)
+    b_dec : (d_model) or None
+        Subtracted from `x` where the SAE does so.
+    codes : SparseCodes
+        Pattern and values that the dense forward product found.
+
+    Returns
+    -------
+    (nnz)
+        ``codes.values``, with the gradients of ``(x - b_dec) @ W_enc + b_enc`` behind them.
+    """
+    return _EncodeActive.apply(W_enc_t, b_enc, b_dec, x, codes)  # type: ignore[no-any-return]
+
+
+def decode(values: Tensor, W_dec: Tensor, pattern: SparsePattern) -> Tensor:
+    """Differentiable ``f W_dec`` (token, d_model) of codes with these values."""
+    return _Decode.apply(values, W_dec, pattern)  # type: ignore[no-any-return]
+
+
+class _EncodeActive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, W_enc_t, b_enc, b_dec, x, codes):  # noqa: ARG004
+        ctx.save_for_backward(W_enc_t, b_dec, x)
+        ctx.pattern = codes.pattern
+        return codes.values.clone()
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        (grad,) = grad_outputs
+        W_enc_t, b_dec, x = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_b_enc = ctx.pattern.sum_by_latent(grad)
+        grad_W = ctx.pattern.outer(grad, x)
+        if b_dec is None:
+            return grad_W, grad_b_enc, None, None, None
+        # Σ_t df_ti (x_t − b_dec): the bias part is of rank one, and the gradient that reaches
+        # b_dec through the input is −Σ_ti df_ti W_enc_i, a sum over latents alone.
+        grad_W.addr_(grad_b_enc, b_dec, alpha=-1.0)
+        return grad_W, grad_b_enc, -(grad_b_enc @ W_enc_t), None, None
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, W_dec, pattern):
+        ctx.save_for_backward(values, W_dec)
+        ctx.pattern = pattern
+        return pattern.matmul(values, W_dec)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        (grad,) = grad_outputs
+        values, W_dec = ctx.saved_tensors
+        grad = grad.contiguous()
+        return ctx.pattern.dot(grad, W_dec), ctx.pattern.outer(values, grad), None

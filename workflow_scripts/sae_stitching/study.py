@@ -1,0 +1,595 @@
+"""The config of a study: check it, fill in its defaults, resolve its names.
+
+The schema (schemas/config.schema.yaml) holds what one key alone can show: its type, range and
+default. Here is what several keys show together, and the wording of every complaint.
+"""
+
+import datetime
+import difflib
+import glob
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from itertools import combinations, groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError, validators
+
+from sae_stitching import language_model
+from sae_stitching.errors import StudyError
+
+MODEL_KINDS = ("gguf-model", "random-model")
+TEXT_KINDS = ("mediawiki-dump",)
+#: Values of text.source that are no names of sources.
+TEXT_WITHOUT_SOURCE = ("files", "dataset")
+#: Stands between the two SAEs' names in the name of a pair's files.
+PAIR_SEPARATOR = "--"
+
+
+def load_study(
+    config: Mapping[str, Any], schema_path: str | Path, base: str | Path = "."
+) -> dict[str, Any]:
+    """Check a config and resolve it.
+
+    Parameters
+    ----------
+    config
+        As Snakemake has it after merging: config.yaml with presets and command line over it.
+    schema_path
+        The JSON schema of the config, as YAML.
+    base
+        Folder where relative paths of texts and models are looked up if the working directory
+        does not have them; the folder of the Snakefile.
+
+    Returns
+    -------
+    dict
+        Of plain JSON types, with every key of the schema in the schema's order, whatever the
+        order in `config`. Further:
+
+        - every entry of ``saes`` has ``name`` and all keys of ``training``;
+        - ``stitching.pairs`` is a list of ``[small, large]`` names and ``stitching.transition`` a
+          list of names, empty where there is no transition;
+        - ``text.files`` is the sorted list of the matched files, where the text is files.
+
+        Resolving the result again leaves it as it is.
+
+    Raises
+    ------
+    StudyError
+        For the first problem found, with the key's dotted path and the remedy.
+    """
+    schema = _read_schema(str(schema_path))
+    plain = _plain(config, "")
+    validator = _Validator(schema)
+    # A misspelt key often makes others look missing or wrong, so it is named first.
+    errors = sorted(
+        validator.iter_errors(plain), key=lambda error: error.validator != "additionalProperties"
+    )
+    if errors:
+        raise StudyError(_complaint(errors[0], schema))
+    study = _fill(plain, schema, validator)
+
+    study["cache"] = str(_expand(study["cache"]))
+    _check_sources(study["sources"])
+    _resolve_model(study, Path(base))
+    _resolve_text(study, Path(base))
+    _check_shards(study)
+    _resolve_saes(study)
+    _resolve_stitching(study)
+    return study
+
+
+def pair_name(small: str, large: str) -> str:
+    """Name of a pair of SAEs in file names: ``<small>--<large>``."""
+    return f"{small}{PAIR_SEPARATOR}{large}"
+
+
+# The schema: reading it, and filling in its defaults
+
+
+@cache
+def _read_schema(path: str) -> dict[str, Any]:
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def _whole_pattern(
+    _validator: Any, pattern: str, instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    # Python's $ also matches before a final newline, which no name may have.
+    if isinstance(instance, str) and not re.fullmatch(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator: Any = validators.extend(Draft202012Validator, {"pattern": _whole_pattern})
+
+
+def _plain(value: Any, path: str) -> Any:
+    """Copy as plain JSON types; complain of what YAML can hold and JSON cannot."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise StudyError(f"{_join(path, key)}: the key is not text; put it in quotes")
+        return {str(key): _plain(item, _join(path, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StudyError(f"{path}: {value} is not a finite number; give one")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise StudyError(f"{path}: the number has too many digits; give a smaller one")
+    if isinstance(value, datetime.date):  # datetime.datetime too
+        raise StudyError(f'{path}: YAML reads {value} as a date; put it in quotes: "{value}"')
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise StudyError(f"{path}: {type(value).__name__} is no type for a config; give text or number")
+
+
+def _fill(value: Any, schema: Mapping[str, Any], validator: Any) -> Any:
+    """Copy a valid `value` with all defaults and in the order and number types of the schema."""
+    rules = list(_rules(value, schema, validator))
+    if isinstance(value, dict):
+        # The default is looked for in the property itself, not behind its $ref: entries of saes
+        # refer to the keys of training for their types and take what they lack from training.
+        known = {key: sub for rule in rules for key, sub in rule.get("properties", {}).items()}
+        other = next((r["additionalProperties"] for r in rules if "additionalProperties" in r), {})
+        filled = {
+            key: value.get(key, sub.get("default"))
+            for key, sub in known.items()
+            if key in value or "default" in sub
+        }
+        filled |= {key: item for key, item in value.items() if key not in known}
+        return {key: _fill(item, known.get(key, other), validator) for key, item in filled.items()}
+    if isinstance(value, list):
+        items = next((rule["items"] for rule in rules if "items" in rule), {})
+        return [_fill(item, items, validator) for item in value]
+    # One spelling for one number: a parameter that went from 2 to 2.0 would count as changed.
+    kinds = {kind for rule in rules for kind in _kinds(rule)}
+    if isinstance(value, float) and "integer" in kinds:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and "number" in kinds:
+        return float(value)
+    return value
+
+
+def _rules(value: Any, schema: Mapping[str, Any], validator: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the schemas that hold for a valid `value`: `schema` and all that it leads to."""
+    yield schema
+    if "$ref" in schema:
+        target = validator.schema
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        yield from _rules(value, target, validator)
+    if "if" in schema:
+        branch = "then" if validator.evolve(schema=schema["if"]).is_valid(value) else "else"
+        yield from _rules(value, schema.get(branch, {}), validator)
+    for part in schema.get("allOf", []):
+        yield from _rules(value, part, validator)
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[str]:
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else list(kinds)
+
+
+# Complaints: what the validator found, in the words of someone who writes a config
+
+_KIND_NAMES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping (key: value)",
+}
+
+
+def _complaint(error: ValidationError, schema: Mapping[str, Any]) -> str:
+    """Say in one line which key is wrong and what to do."""
+    path = _path(error.absolute_path)
+    rule: Any = error.schema
+    value: Any = error.instance
+    wanted: Any = error.validator_value
+    if "propertyNames" in error.absolute_schema_path:
+        path = _join(path, value)
+    if error.validator == "additionalProperties":
+        key = next(key for key in value if key not in rule["properties"])
+        return f"{_join(path, key)}: unknown key; {_known_key(key, rule, schema)}"
+    if error.validator == "required":
+        key = next(key for key in wanted if key not in value)
+        return f"{_join(path, key)}: this key is missing, and it has no default; give it"
+    where = path or "config"
+    if error.validator == "type":
+        return f"{where}: {_type_complaint(value, rule)}"
+    remedy = rule.get("errorMessage")
+    if error.validator == "enum":
+        number = _as_number(value) if remedy and "number" in remedy else None
+        if number is not None:
+            return f"{where}: {_number_complaint(value, number, 'number')}"
+        return f"{where}: {_show(value)} is unknown; {remedy or 'choose ' + _or(rule['enum'])}"
+    if error.validator == "pattern":
+        return f"{where}: {_show(value)} is not allowed; {remedy}"
+    if error.validator == "minLength":
+        return f"{where}: the text is empty; give one or remove the key"
+    if error.validator in ("minItems", "maxItems"):
+        low, high = rule.get("minItems"), rule.get("maxItems")
+        count = f"exactly {low}" if low == high else f"at least {low}"
+        entries = "1 entry" if len(value) == 1 else f"{len(value)} entries"
+        return f"{where}: the list has {entries}; give {count}"
+    return f"{where}: {_show(value)} is out of range; give {_range(rule)}"
+
+
+def _known_key(key: str, rule: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    elsewhere = [
+        f"{section}.{key}"
+        for section, sub in schema["properties"].items()
+        if key in sub.get("properties", {})
+    ]
+    if near := _close(key, rule["properties"]) or _or(elsewhere):
+        return f"did you mean {near}?"
+    return f"the keys here are {', '.join(rule['properties'])}"
+
+
+def _type_complaint(value: Any, rule: Mapping[str, Any]) -> str:
+    kinds = [kind for kind in _kinds(rule) if kind != "null"]
+    wanted = _or(_KIND_NAMES[kind] for kind in kinds)
+    if value is None:
+        remedy = ", or remove the key for its default" if "default" in rule else ""
+        return f"nothing is given; give {wanted}{remedy}"
+    if isinstance(value, bool):
+        remedy = "put it in quotes" if "string" in kinds else f"give {wanted}"
+        return (
+            f"{_show(value)} is not {wanted}; {remedy} "
+            "(YAML reads yes, no, on and off as true and false)"
+        )
+    if isinstance(value, str):
+        number = _as_number(value)
+        if number is not None and ("number" in kinds or "integer" in kinds):
+            return _number_complaint(value, number, kinds[0])
+        if kinds == ["array"]:
+            return f"{_show(value)} is text, not a list; write [{_show(value)}]"
+        return f"{_show(value)} is text, not {wanted}; give {wanted}"
+    if isinstance(value, int | float):
+        if "string" in kinds:
+            return f'{value} is a number, not text; put it in quotes: "{value}"'
+        if "integer" in kinds:
+            return f"{value} is not a whole number; give one"
+        return f"{value} is a number, not {wanted}; give {wanted}"
+    if isinstance(value, dict):
+        remedy = "begin each entry with '- '" if kinds == ["array"] else f"give {wanted}"
+        return f"this is a mapping, not {wanted}; {remedy}"
+    return f"this is a list, not {wanted}; give {wanted}"
+
+
+def _as_number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _number_complaint(text: str, number: float, kind: str) -> str:
+    """Say how to write a number that YAML takes for text, be it quoted or like 1e-3."""
+    found = f"{_show(text)} is text, not {_KIND_NAMES[kind]}"
+    if kind == "integer" and number.is_integer():
+        return f"{found}; write {int(number)} without quotes"
+    scientific = re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", text)
+    if not scientific:
+        return f"{found}; write {text.strip()} without quotes"
+    mantissa, point, sign, exponent = scientific.groups()
+    wanting = [] if point else ["a decimal point"]
+    wanting += [] if sign else ["a sign on the exponent"]
+    right = f"{mantissa}{point or '.0'}e{sign or '+'}{exponent}"
+    if not wanting:
+        return f"{found}; write {right} without quotes"
+    return f"{found}; YAML needs {' and '.join(wanting)}: {right}"
+
+
+def _range(rule: Mapping[str, Any]) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    bounds = " and ".join(f"{text} {rule[key]}" for key, text in words.items() if key in rule)
+    return f"{'a whole number' if 'integer' in _kinds(rule) else 'a number'} {bounds}"
+
+
+def _path(parts: Iterable[str | int]) -> str:
+    path = ""
+    for part in parts:
+        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
+    return path
+
+
+def _join(path: str, key: Any) -> str:
+    # A key may be any text, line breaks and colons among it.
+    plain = isinstance(key, str) and re.fullmatch(r"[\w.-]+( [\w.-]+)*", key)
+    shown = key if plain else _shorten(repr(key))
+    return f"{path}.{shown}" if path else shown
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool | dict | list):
+        return _shorten(json.dumps(value))
+    return _shorten(repr(value))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
+
+
+def _or(choices: Iterable[str]) -> str:
+    *most, last = list(choices) or [""]
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _close(word: str, choices: Iterable[str]) -> str:
+    """Return the choice that `word` may be a misspelling of, or an empty string."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    return next((by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, 1)), "")
+
+
+def _did_you_mean(word: str, choices: Iterable[str], otherwise: str) -> str:
+    near = _close(word, choices)
+    return f"did you mean {near}?" if near else otherwise
+
+
+# What several keys show together
+
+
+def _check_sources(sources: Mapping[str, Any]) -> None:
+    for name, source in sources.items():
+        if name in TEXT_WITHOUT_SOURCE:
+            raise StudyError(
+                f"sources.{name}: text.source has its own meaning for this name; choose another"
+            )
+        if source["kind"] == "random-model" and source["d_model"] % (2 * source["n_heads"]):
+            raise StudyError(
+                f"sources.{name}.d_model: {source['d_model']} does not suit {source['n_heads']} "
+                f"heads; give a multiple of {2 * source['n_heads']}"
+            )
+
+
+def _resolve_model(study: dict[str, Any], base: Path) -> None:
+    """Find out what `model.name` is, and whether hook and context lie within the model."""
+    model, sources = study["model"], study["sources"]
+    name = model["name"]
+    layer = _with_key("model.hook", language_model.parse_hook, model["hook"])[0]
+    if name in sources:
+        facts = sources[name]
+        if facts["kind"] not in MODEL_KINDS:
+            raise StudyError(
+                f"model.name: {name} is a source of kind {facts['kind']}, not a model; "
+                f"name a source of kind {_or(MODEL_KINDS)}"
+            )
+    else:
+        folder = _lookup(name, base)
+        if folder is not None:
+            if not (folder / "config.json").is_file():
+                raise StudyError(
+                    f"model.name: {name} holds no config.json; name a folder that "
+                    "save_pretrained wrote"
+                )
+            model["name"] = str(folder)
+        elif name.startswith((".", "/", "~")) or name.endswith("/"):
+            raise StudyError(
+                f"model.name: there is no folder {name}; check the path (a relative one starts "
+                "from the working directory)"
+            )
+        facts = _with_key("model.name", language_model.model_facts, model["name"])
+        models = [key for key, source in sources.items() if source["kind"] in MODEL_KINDS]
+        if not facts and (near := _close(name, models)) and "/" not in name:
+            raise StudyError(f"model.name: {name!r} is unknown; did you mean {near}?")
+    n_layers, context = facts.get("n_layers"), facts.get("context")
+    if n_layers is not None and layer >= n_layers:
+        raise StudyError(
+            f"model.hook: {model['hook']} is beyond {name}, which has {n_layers} layers "
+            f"(0 to {n_layers - 1})"
+        )
+    wanted = study["tokens"]["context"]
+    if context is not None and wanted > context:
+        raise StudyError(
+            f"tokens.context: {wanted} tokens are more than {name} can read at once; "
+            f"give {context} or less"
+        )
+
+
+def _with_key(key: str, function: Any, argument: str) -> Any:
+    """Call `function`, and see to it that its complaint names the key."""
+    try:
+        return function(argument)
+    except StudyError as error:
+        message = str(error)
+        raise StudyError(message if message.startswith(key) else f"{key}: {message}") from error
+
+
+def _lookup(name: str, base: Path) -> Path | None:
+    """Find a file or folder in the working directory or else in `base`."""
+    path = _expand(name)
+    return next((found for found in (path, base / path) if os.path.exists(found)), None)
+
+
+def _expand(name: str) -> Path:
+    # Unlike Path.expanduser, this leaves the ~ of an unknown user as it is; and unlike
+    # Path.exists, os.path.exists has no complaint of its own about a name that cannot be.
+    return Path(os.path.expanduser(name))
+
+
+def _resolve_text(study: dict[str, Any], base: Path) -> None:
+    """Find the text that `text.source` means, and the files that it matches."""
+    text, sources = study["text"], study["sources"]
+    source = text["source"]
+    if source == "files":
+        if not text["files"]:
+            raise StudyError("text.files: no file is named; give some, such as [corpus/*.txt]")
+        found = {
+            path
+            for i, pattern in enumerate(text["files"])
+            for path in _match(pattern, base, f"text.files[{i}]")
+        }
+        text["files"] = sorted(found)
+    elif source == "dataset":
+        if text["dataset"]["path"] is None:
+            raise StudyError(
+                "text.dataset.path: this key is missing; name the dataset, as for load_dataset"
+            )
+    elif source not in sources:
+        texts = [key for key, entry in sources.items() if entry["kind"] in TEXT_KINDS]
+        choices = [*texts, *TEXT_WITHOUT_SOURCE]
+        remedy = _did_you_mean(source, choices, f"choose {_or(choices)}")
+        raise StudyError(f"text.source: {source!r} is unknown; {remedy}")
+    elif (kind := sources[source]["kind"]) not in TEXT_KINDS:
+        raise StudyError(
+            f"text.source: {source} is a source of kind {kind}, not a text; "
+            f"name a source of kind {_or(TEXT_KINDS)}"
+        )
+
+
+def _match(pattern: str, base: Path, key: str) -> list[str]:
+    # A path that exists is taken as it is: a file's own name may hold brackets.
+    path = _lookup(pattern, base)
+    if path is not None and path.is_dir():
+        raise StudyError(f"{key}: {pattern} is a folder; name its files: {path / '*.txt'}")
+    if path is not None:
+        return [str(path)]
+    expanded = _expand(pattern)
+    for place in (expanded, base / expanded):
+        found = [hit for hit in glob.glob(str(place), recursive=True) if Path(hit).is_file()]
+        if found:
+            return found
+    raise StudyError(
+        f"{key}: no file matches {pattern}; check the path (a relative one starts from the "
+        "working directory)"
+    )
+
+
+def _check_shards(study: Mapping[str, Any]) -> None:
+    for split in ("train", "eval"):
+        shards = study["activations"][f"{split}_shards"]
+        sequences = study["tokens"][f"max_{split}_sequences"]
+        if sequences is not None and shards > sequences:
+            raise StudyError(
+                f"activations.{split}_shards: {shards} shards are more than the {sequences} "
+                f"sequences that tokens.max_{split}_sequences keeps; give {sequences} or less"
+            )
+
+
+def _resolve_saes(study: dict[str, Any]) -> None:
+    """Complete each SAE with a name and the keys of training, and check it."""
+    first: dict[str, int] = {}
+    saes = []
+    for i, entry in enumerate(study["saes"]):
+        name = str(entry.get("name", entry["d_sae"]))
+        sae = {**study["training"], **entry}
+        sae = {"name": name, "d_sae": entry["d_sae"], **_without(sae, "name", "d_sae")}
+        saes.append(sae)
+        # Case aside: the names become file names, and some file systems ignore case.
+        if (j := first.setdefault(name.casefold(), i)) != i:
+            raise StudyError(
+                f"saes[{i}].name: saes[{j}] is named {saes[j]['name']} too; give each its own "
+                f"name, such as {name}-b"
+            )
+        if sae["architecture"] in ("topk", "batchtopk") and sae["k"] > sae["d_sae"]:
+            raise StudyError(
+                f"{_origin(i, entry, 'k')}: {sae['k']} is more than the {sae['d_sae']} latents "
+                f"of SAE {name}; give {sae['d_sae']} or less"
+            )
+        if sae["lr_warmup_steps"] > sae["steps"]:
+            raise StudyError(
+                f"{_origin(i, entry, 'lr_warmup_steps')}: {sae['lr_warmup_steps']} is more than "
+                f"the {sae['steps']} steps of SAE {name}; give fewer"
+            )
+    study["saes"] = saes
+
+
+def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key not in keys}
+
+
+def _origin(index: int, entry: Mapping[str, Any], key: str) -> str:
+    """Dotted path of a training key of an SAE, where the config sets it."""
+    return f"saes[{index}].{key}" if key in entry else f"training.{key}"
+
+
+def _resolve_stitching(study: dict[str, Any]) -> None:
+    """Spell out pairs and transition, and check them and the threshold."""
+    stitching = study["stitching"]
+    sizes = {sae["name"]: sae["d_sae"] for sae in study["saes"]}
+    by_size = sorted(sizes, key=sizes.__getitem__)  # stable: the config's order among equals
+    if stitching["pairs"] == "all":
+        pairs = list(combinations(by_size, 2))
+    elif stitching["pairs"] == "adjacent":
+        pairs = list(pairwise(by_size))
+    else:
+        pairs = _check_pairs(stitching["pairs"], sizes)
+    stitching["pairs"] = [list(pair) for pair in pairs]
+
+    threshold, floor = stitching["threshold"], study["similarity"]["floor"]
+    if threshold != "auto" and threshold < floor:
+        raise StudyError(
+            f"stitching.threshold: {threshold} is below similarity.floor ({floor}), and edges "
+            "under the floor are not kept; lower similarity.floor"
+        )
+
+    if stitching["transition"] is None:
+        names = [next(group) for _, group in groupby(by_size, key=sizes.__getitem__)]
+        # SAEs of one size, such as seeds of one training, have no transition.
+        names = names if len(names) > 1 else []
+    else:
+        names = [
+            _sae_name(name, sizes, f"stitching.transition[{i}]")
+            for i, name in enumerate(stitching["transition"])
+        ]
+    if len(names) == 1:
+        raise StudyError(
+            "stitching.transition: one SAE is named; name two or more, or none ([]) for no "
+            "transition"
+        )
+    for small, large in pairwise(names):
+        if sizes[small] >= sizes[large]:
+            raise StudyError(
+                f"stitching.transition: {large} ({sizes[large]} latents) comes after {small} "
+                f"({sizes[small]}); order the SAEs by growing size"
+            )
+        if [small, large] not in stitching["pairs"]:
+            raise StudyError(
+                f"stitching.transition: its step from {small} to {large} is no pair; add "
+                f"[{small}, {large}] to stitching.pairs or name other SAEs"
+            )
+    stitching["transition"] = names
+
+
+def _check_pairs(given: list[list[Any]], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for i, entry in enumerate(given):
+        key = f"stitching.pairs[{i}]"
+        small, large = (_sae_name(name, sizes, f"{key}[{j}]") for j, name in enumerate(entry))
+        if small == large:
+            raise StudyError(f"{key}: {small} cannot be paired with itself; name two SAEs")
+        if sizes[small] > sizes[large]:
+            raise StudyError(
+                f"{key}: {small} ({sizes[small]} latents) is larger than {large} "
+                f"({sizes[large]}); put the smaller first: [{large}, {small}]"
+            )
+        if (small, large) in pairs:
+            raise StudyError(
+                f"{key}: [{small}, {large}] is given twice, first as "
+                f"stitching.pairs[{pairs.index((small, large))}]; remove one"
+            )
+        pairs.append((small, large))
+    return pairs
+
+
+def _sae_name(given: str | int, sizes: Mapping[str, int], key: str) -> str:
+    name = str(given)
+    if name not in sizes:
+        remedy = _did_you_mean(name, sizes, f"choose {_or(sizes)}")
+        raise StudyError(f"{key}: there is no SAE named {name}; {remedy}")
+    return name

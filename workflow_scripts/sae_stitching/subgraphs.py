@@ -1,0 +1,90 @@
+"""Connected subgraphs of similar latents: what can be swapped between two SAEs (Section 4.2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sae_stitching.errors import StudyError
+from sae_stitching.similarity import Similarity
+from sae_stitching.store import read_hdf5, write_hdf5
+
+
+@dataclass(frozen=True)
+class Subgraphs:
+    """Connected subgraphs of the bipartite graph with an edge where cosine ≥ θ.
+
+    Attributes
+    ----------
+    component_small, component_large : (d_small), (d_large) int32
+        Subgraph of each latent, −1 where it stands alone. Subgraphs are numbered in the order of
+        their first latent in the smaller SAE. A latent of the larger SAE that stands alone is
+        novel.
+    threshold : float
+        θ.
+    n_components : int
+    """
+
+    component_small: np.ndarray
+    component_large: np.ndarray
+    threshold: float
+    n_components: int
+
+    @property
+    def novel(self) -> np.ndarray:
+        """Which latents of the larger SAE are novel, (d_large) bool (Eq. 6)."""
+        return self.component_large < 0
+
+
+def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
+    """Group latents of two dictionaries that are linked by cosines ≥ θ.
+
+    Raises
+    ------
+    StudyError
+        If θ is below the floor of the kept edges.
+    """
+    if np.float32(threshold) < np.float32(similarity.floor):
+        raise StudyError(
+            f"stitching.threshold: {threshold:g} is below similarity.floor {similarity.floor:g}, "
+            "under which no edges are kept; lower the floor"
+        )
+    d_small, d_large = len(similarity.max_cosine_small), len(similarity.max_cosine_large)
+    linked = similarity.edge_cosine >= np.float32(threshold)
+    small, large = similarity.edge_small[linked], similarity.edge_large[linked] + d_small
+    n_nodes = d_small + d_large
+    graph = coo_array((np.ones(len(small), dtype=bool), (small, large)), shape=(n_nodes, n_nodes))
+    _, labels = connected_components(graph, directed=False)
+    connected = np.zeros(n_nodes, dtype=bool)
+    connected[small] = connected[large] = True
+    component = np.full(n_nodes, -1, dtype=np.int32)
+    # Every subgraph has a latent of the smaller SAE, and those come first among the nodes.
+    _, first, inverse = np.unique(labels[connected], return_index=True, return_inverse=True)
+    component[connected] = np.argsort(np.argsort(first))[inverse]
+    return Subgraphs(component[:d_small], component[d_small:], float(threshold), len(first))
+
+
+def write_subgraphs(
+    subgraphs: Subgraphs, path: str | Path, *, study: str, provenance: Mapping[str, Any]
+) -> None:
+    """Write ``subgraphs/<small>--<large>.h5``."""
+    with write_hdf5(path, format="subgraphs", study=study, provenance=provenance) as file:
+        file["component_small"] = subgraphs.component_small
+        file["component_large"] = subgraphs.component_large
+        file.attrs["threshold"] = subgraphs.threshold
+        file.attrs["n_components"] = subgraphs.n_components
+
+
+def load_subgraphs(path: str | Path, *, study: str | None = None) -> Subgraphs:
+    """Read ``subgraphs/<small>--<large>.h5``."""
+    with read_hdf5(path, format="subgraphs", study=study) as file:
+        return Subgraphs(
+            file["component_small"][...],
+            file["component_large"][...],
+            float(file.attrs["threshold"]),
+            int(file.attrs["n_components"]),
+        )

@@ -1,0 +1,86 @@
+"""MSE against the threshold θ: all latents with max cosine < θ inserted together (Figure 15).
+
+The lowest point of the curve is the θ that ``stitching.threshold: auto`` takes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_stitching.stitching import EvalPair, Operations, cumulative_effects
+from sae_stitching.store import read_hdf5, write_hdf5
+
+
+@dataclass(frozen=True)
+class ThresholdCurve:
+    """The stitched SAE of the smaller one and all novel latents, for every θ that matters.
+
+    Attributes
+    ----------
+    theta : (point) float32
+        Ascending. The first lies at the smallest max cosine: nothing is inserted.
+    n_inserted : (point) int64
+        Latents with max cosine < θ.
+    mse, l0 : (point) float64
+    """
+
+    theta: np.ndarray
+    n_inserted: np.ndarray
+    mse: np.ndarray
+    l0: np.ndarray
+
+    @property
+    def best(self) -> float:
+        """θ whose novel set, inserted whole, leaves the lowest MSE; the lowest of equals."""
+        return float(self.theta[np.argmin(self.mse)])
+
+
+def threshold_curve(
+    pair: EvalPair, max_cosine: np.ndarray, label: str = "threshold"
+) -> ThresholdCurve:
+    """Insert the latents in the order of their max cosine and measure at every distinct one.
+
+    Parameters
+    ----------
+    pair
+    max_cosine : (d_large) float32
+        Of each latent of the larger SAE to the smaller.
+    label
+        Names the work in the log.
+    """
+    order = np.argsort(max_cosine, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    small = torch.full((pair.small.d_sae,), -1)
+    path = cumulative_effects(pair, Operations(small, torch.from_numpy(rank), len(rank)), label)
+    # Equal cosines fall on the same side of any θ, so only the steps between distinct ones
+    # are thresholds: after k insertions θ is the next cosine, and one above all for the last.
+    ascending = max_cosine[order]
+    theta = np.append(ascending, np.nextafter(ascending[-1], np.float32(2.0)))
+    reachable = np.append(True, theta[1:] > theta[:-1])
+    return ThresholdCurve(
+        theta[reachable],
+        np.flatnonzero(reachable),
+        path.mse[reachable],
+        path.l0[reachable],
+    )
+
+
+def write_threshold_curve(
+    curve: ThresholdCurve, path: str | Path, *, study: str, provenance: Mapping[str, Any]
+) -> None:
+    """Write ``stitching/threshold/<small>--<large>.h5``."""
+    with write_hdf5(path, format="threshold", study=study, provenance=provenance) as file:
+        for name in ("theta", "n_inserted", "mse", "l0"):
+            file[name] = getattr(curve, name)
+        file.attrs["best"] = curve.best
+
+
+def load_threshold_curve(path: str | Path, *, study: str | None = None) -> ThresholdCurve:
+    """Read ``stitching/threshold/<small>--<large>.h5``."""
+    with read_hdf5(path, format="threshold", study=study) as file:
+        return ThresholdCurve(*(file[name][...] for name in ("theta", "n_inserted", "mse", "l0")))

@@ -1,0 +1,13 @@
+"""Find the connected subgraphs of two SAEs at θ."""
+
+from job import job
+from sae_stitching.similarity import load_similarity
+from sae_stitching.subgraphs import connected_subgraphs, write_subgraphs
+from sae_stitching.threshold import load_threshold_curve
+
+with job(snakemake) as origin:
+    threshold = snakemake.params.job["threshold"]
+    if threshold == "auto":
+        threshold = load_threshold_curve(snakemake.input.curve, study=origin["study"]).best
+    similarity = load_similarity(snakemake.input.similarity, study=origin["study"])
+    write_subgraphs(connected_subgraphs(similarity, threshold), snakemake.output[0], **origin)

@@ -1,0 +1,12 @@
+"""Swap every connected subgraph of a pair alone."""
+
+from job import job
+from sae_stitching.pairs import open_pair
+from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.swaps import swap_effects, write_swaps
+
+with job(snakemake) as origin:
+    subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])
+    with open_pair(snakemake.input, study=origin["study"]) as pair:
+        effects = swap_effects(pair, subgraphs, f"swaps {snakemake.wildcards.pair}")
+    write_swaps(effects, subgraphs, snakemake.output[0], **origin)

@@ -1,0 +1,19 @@
+"""Read the text and write the tokens of train and eval."""
+
+from pathlib import Path
+
+from job import job
+from sae_stitching.documents import read_documents
+from sae_stitching.tokens import write_tokens
+
+with job(snakemake) as origin:
+    params = snakemake.params.job
+    fetched = Path(snakemake.input.text[0]) if params["source"] else None
+    write_tokens(
+        read_documents(params["text"], params["source"], fetched),
+        str(snakemake.input.get("model") or params["model"]),
+        snakemake.output[0],
+        name=params["model"],
+        **params["tokens"],
+        **origin,
+    )

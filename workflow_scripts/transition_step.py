@@ -1,0 +1,12 @@
+"""Walk from one SAE to the next larger one, operation by operation."""
+
+from job import job
+from sae_stitching.pairs import open_pair
+from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.transition import transition, write_transition_step
+
+with job(snakemake) as origin:
+    subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])
+    with open_pair(snakemake.input, study=origin["study"]) as pair:
+        path, kinds = transition(pair, subgraphs, f"transition {snakemake.wildcards.pair}")
+    write_transition_step(path, kinds, snakemake.output[0], **origin)
