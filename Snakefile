@@ -26,7 +26,7 @@ rule all:
     default_target: True
     input:
         rules.figure4.input,
-        rules.figure5.output,
+        branch(bool(steps), then=rules.figure5.output, otherwise=[]),
         rules.figure13.output,
         rules.sae_properties.output,
         rules.pairs.output,

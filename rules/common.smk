@@ -22,6 +22,9 @@ except StudyError as error:
     raise WorkflowError(str(error))
 
 results = f"results/{study['study']}"
+cache = study["cache"]
+model_source = study["sources"].get(study["model"]["name"], {})
+text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
 pairs = [f"{small}--{large}" for small, large in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
@@ -41,8 +44,12 @@ def job(rule, **settings):
     One dict, because Snakemake compares params as a set of values without names; with the hash
     of the code that the rule's script runs, because Snakemake does not look into imports.
     """
-    script = _scripts / f"{rule}.py"
-    return {"study": study["study"], "code": code_hash(script), **settings}
+    return {"study": study["study"], **shared_job(rule, **settings)}
+
+
+def shared_job(rule, **settings):
+    """Params of a rule whose result all studies share."""
+    return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
 
 
 def shards(split):
@@ -72,3 +79,28 @@ def stitching_inputs(wildcards):
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
     return wildcards.pair.split("--")
+
+
+def fetched(name):
+    """Where a fetched source is kept; its checksum is part of the path, so a new pin is a new file."""
+    source = study["sources"][name]
+    return (
+        f"{cache}/sources/{name}/{source['sha256'][:16]}/{Path(source['member']).name}"
+    )
+
+
+def model_folder():
+    """Folder of a model that rules make, or None where TransformerLens finds it by itself."""
+    name = study["model"]["name"]
+    if model_source.get("kind") == "gguf-model":
+        return f"{cache}/models/{name}/{model_source['sha256'][:16]}"
+    if model_source.get("kind") == "random-model":
+        return f"{results}/model"
+    return None
+
+
+def text_inputs():
+    """Files that the text is read from, where it is not a dataset."""
+    if study["text"]["source"] == "files":
+        return study["text"]["files"]
+    return [fetched(study["text"]["source"])] if text_source else []

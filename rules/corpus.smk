@@ -1,13 +1,6 @@
 # Text to tokens.
 
 
-def text_inputs():
-    """Files that the text is read from, where it is not a dataset."""
-    if study["text"]["source"] == "files":
-        return study["text"]["files"]
-    return [fetched(study["text"]["source"])] if text_source else []
-
-
 rule tokenise:
     input:
         text=text_inputs(),

@@ -5,7 +5,8 @@ rule train_sae:
     input:
         activations=shards("train"),
     output:
-        f"{results}/saes/{{sae}}.h5",
+        sae=f"{results}/saes/{{sae}}.h5",
+        curve=f"{results}/saes/{{sae}}.csv",
     log:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:

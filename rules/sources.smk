@@ -1,30 +1,9 @@
 # Language models and texts that are fetched or made as data.
 
-cache = study["cache"]
-model_source = study["sources"].get(study["model"]["name"], {})
-text_source = study["sources"].get(study["text"]["source"], {})
 
-
-def fetched(name):
-    """Where a fetched source is kept; its checksum is part of the path, so a new pin is a new file."""
-    source = study["sources"][name]
-    return (
-        f"{cache}/sources/{name}/{source['sha256'][:16]}/{Path(source['member']).name}"
-    )
-
-
-def model_folder():
-    """Folder of a model that rules make, or None where TransformerLens finds it by itself."""
-    name = study["model"]["name"]
-    if model_source.get("kind") == "gguf-model":
-        return f"{cache}/models/{name}/{model_source['sha256'][:16]}"
-    if model_source.get("kind") == "random-model":
-        return f"{results}/model"
-    return None
-
-
-# No code hash among these params: what comes out is fixed by the checksum, and a fetched file
-# must not be fetched again because the code that fetches it was improved.
+# Neither the code's hash nor the study is among these params: what comes out is fixed by the
+# checksum, and a fetched file must not be fetched again for another study, nor because the code
+# that fetches it was improved.
 rule fetch_source:
     output:
         f"{cache}/sources/{{source}}/{{checksum}}/{{file}}",
@@ -39,10 +18,7 @@ rule fetch_source:
         mem_mb=1000,
         runtime=30,
     params:
-        job=lambda wildcards: {
-            "study": study["study"],
-            "source": study["sources"][wildcards.source],
-        },
+        job=lambda wildcards: {"source": study["sources"][wildcards.source]},
     message:
         "Fetch {wildcards.source}"
     script:
@@ -68,7 +44,7 @@ rule prepare_gguf_model:
         mem_mb=8000,
         runtime=30,
     params:
-        job=job("prepare_gguf_model"),
+        job=shared_job("prepare_gguf_model"),
     message:
         "Convert {wildcards.source} to a folder that TransformerLens boots"
     script:

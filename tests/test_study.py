@@ -114,9 +114,9 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "saes[1].lr: '1.0e3' is text, not a number; YAML needs a sign on the exponent: 1.0e+3",
     ),
     (
-        {"training.l1_coefficient": "1e0"},
-        "training.l1_coefficient: '1e0' is text, not a number; YAML needs a decimal point and a "
-        "sign on the exponent: 1.0e+0",
+        {"training.sparsity_coefficient": "1e0"},
+        "training.sparsity_coefficient: '1e0' is text, not a number; YAML needs a decimal point "
+        "and a sign on the exponent: 1.0e+0",
     ),
     (
         {"training.lr": "1.0e-3"},
@@ -236,8 +236,8 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"model.dtype": "float16"}, "model.dtype: 'float16' is unknown; choose bfloat16 or float32"),
     (
-        {"saes[0].architecture": "gated"},
-        "saes[0].architecture: 'gated' is unknown; choose relu, topk or batchtopk",
+        {"saes[0].architecture": "gatid"},
+        "saes[0].architecture: 'gatid' is unknown; choose relu, topk, batchtopk, jumprelu or gated",
     ),
     (
         {"sources.small.kind": "model"},
@@ -568,8 +568,8 @@ def test_transition_takes_the_first_sae_of_each_size() -> None:
 
 
 def test_numbers_have_one_spelling() -> None:
-    first = load({"training.steps": 1.0e3, "training.l1_coefficient": 2})
-    second = load({"training.l1_coefficient": 2.0, "training.steps": 1000})
+    first = load({"training.steps": 1.0e3, "training.sparsity_coefficient": 2})
+    second = load({"training.sparsity_coefficient": 2.0, "training.steps": 1000})
     assert json.dumps(first) == json.dumps(second)
     assert load({"stitching.threshold": 1})["stitching"]["threshold"] == 1.0
     assert load({"stitching.threshold": "auto"})["stitching"]["threshold"] == "auto"

@@ -3,10 +3,21 @@
 from job import job
 from sae_stitching.batches import ActivationShards
 from sae_stitching.sae import save_sae
-from sae_stitching.training import Trainer, TrainingConfig
+from sae_stitching.training import (
+    Trainer,
+    TrainingConfig,
+    checkpoint_path,
+    discard_checkpoints,
+    write_curve,
+)
 
 with job(snakemake) as origin:
-    config = TrainingConfig.from_mapping(snakemake.params.job["sae"])
+    target = snakemake.output.sae
     shards = ActivationShards(snakemake.input.activations, study=origin["study"])
-    sae = Trainer(config, shards).train(f"train {snakemake.wildcards.sae}")
-    save_sae(sae, snakemake.output[0], **origin)
+    trainer = Trainer(TrainingConfig.from_mapping(snakemake.params.job["sae"]), shards)
+    # Not an output of the rule: those are deleted before a job is done again.
+    checkpoint = checkpoint_path(target, shards, origin["provenance"])
+    sae = trainer.train(f"train {snakemake.wildcards.sae}", checkpoint)
+    write_curve(trainer.curve, snakemake.output.curve)
+    save_sae(sae, target, **origin)
+    discard_checkpoints(target)

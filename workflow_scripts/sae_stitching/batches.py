@@ -1,6 +1,7 @@
 """Reading activation shards: in order for evaluation, shuffled for training."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -50,14 +51,18 @@ class ActivationShards:
     n_tokens, d_model : int
     hook, model : str
         Where the activations come from.
+    identity : str
+        Says which activations these are: a digest of their provenance.
     """
 
     def __init__(self, paths: Sequence[str | Path], *, study: str | None = None) -> None:
         self.paths = [Path(path) for path in paths]
         lengths, origins = [], []
+        digest = hashlib.sha256()
         for path in self.paths:
             with read_hdf5(path, format="activations", study=study) as file:
                 lengths.append(len(file["activations"]))
+                digest.update(f"{lengths[-1]} {file.attrs['provenance']}".encode())
                 origins.append(
                     (
                         str(file.attrs["hook"]),
@@ -72,6 +77,7 @@ class ActivationShards:
         self.hook, self.model, self.d_model = origins[0]
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.n_tokens = int(self.starts[-1])
+        self.identity = digest.hexdigest()
 
     def blocks(self, n_tokens: int = 8192) -> Iterator[Block]:
         """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
@@ -134,16 +140,19 @@ class ShuffledBatches:
                 if len(rows := np.arange(low, end, _READ_ROWS))
             ]
         )
-        buffer_size = min(max(buffer_size, batch_size), shards.n_tokens)
-        self._runs_per_buffer = min(-(-buffer_size // _READ_ROWS), len(self._runs))
+        # As many runs as fill the buffer, and never fewer than hold a batch if all are short.
+        lengths = np.sort(self._runs[:, 1] - self._runs[:, 0])
+        fewest = int(np.searchsorted(np.cumsum(lengths), batch_size)) + 1
+        wanted = max(-(-buffer_size // _READ_ROWS), fewest)
+        self._runs_per_buffer = min(wanted, len(self._runs))
         self._buffers_per_epoch = len(self._runs) // self._runs_per_buffer
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield batches (batch_size, d_model) float32 from the first on."""
         return self.starting_at(0)
 
-    def starting_at(self, batch: int) -> Iterator[Tensor]:
-        """Yield the batches from number `batch` on."""
+    def starting_at(self, batch: int) -> Generator[Tensor, None, None]:
+        """Yield the batches from number `batch` on; files stay open until it is closed."""
         with ExitStack() as stack:
             files = [
                 stack.enter_context(read_hdf5(path, format="activations"))["activations"]

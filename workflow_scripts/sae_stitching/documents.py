@@ -84,7 +84,9 @@ def read_documents(
 def _read_files(patterns: list[str], separator: str | None) -> Iterator[str]:
     paths: list[str] = []
     for pattern in patterns:
-        found = sorted(p for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+        # A name that is there is that file, also where it has characters of a pattern in it.
+        matches = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
+        found = sorted(match for match in matches if Path(match).is_file())
         if not found:
             raise StudyError(f"text.files: {pattern!r} matches no file")
         paths += found

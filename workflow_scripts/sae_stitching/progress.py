@@ -22,10 +22,15 @@ class Progress:
 
     def __init__(self, total: int, label: str, unit: str = "tokens", every: float = 10.0) -> None:
         self.total, self.label, self.unit, self.every = total, label, unit, every
-        self.done = 0
+        self.done = self._skipped = 0
         self._start = time.monotonic()
         self._next = self._start + 1.0
         self._logger = logging.getLogger(__name__)
+
+    def skip(self, n: int) -> None:
+        """Count `n` units as done before this step was taken up again."""
+        self.done += n
+        self._skipped += n
 
     def update(self, n: int, detail: Callable[[], str] | None = None) -> None:
         """Count `n` more units as done, and log a line if one is due or all is done.
@@ -38,7 +43,8 @@ class Progress:
             return
         self._next = now + self.every
         elapsed = max(now - self._start, 1e-9)
-        left = elapsed * (self.total - self.done) / max(self.done, 1)
+        rate = (self.done - self._skipped) / elapsed
+        left = (self.total - self.done) / max(rate, 1e-9)
         self._logger.info(
             "%s: %s of %s %s (%d %%), %s %s/s, %s left%s",
             self.label,
@@ -46,7 +52,7 @@ class Progress:
             f"{self.total:,}",
             self.unit,
             100 * self.done // max(self.total, 1),
-            f"{self.done / elapsed:,.0f}",
+            f"{rate:,.0f}",
             self.unit,
             duration(left),
             f", {detail()}" if detail else "",

@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "topk": "among the k greatest of its token, and positive",
     "batchtopk": "above a threshold learned from the batches in training",
     "jumprelu": "above its own threshold",
+    "gated": "above a threshold that follows from the gate, see `architectures.Gated`",
 }
 
 # Dense pre-activations held at once while encoding: 64 Mi values are 256 MiB in float32.

@@ -223,6 +223,11 @@ def decode(values: Tensor, W_dec: Tensor, pattern: SparsePattern) -> Tensor:
     return _Decode.apply(values, W_dec, pattern)  # type: ignore[no-any-return]
 
 
+def of_latents(parameter: Tensor, pattern: SparsePattern) -> Tensor:
+    """`parameter` (d_sae) at every entry of the pattern, differentiably: (nnz)."""
+    return _OfLatents.apply(parameter, pattern)  # type: ignore[no-any-return]
+
+
 class _EncodeActive(torch.autograd.Function):
     @staticmethod
     def forward(ctx, W_enc_t, b_enc, b_dec, x, codes):  # noqa: ARG004
@@ -257,4 +262,16 @@ class _Decode(torch.autograd.Function):
         (grad,) = grad_outputs
         values, W_dec = ctx.saved_tensors
         grad = grad.contiguous()
-        return ctx.pattern.dot(grad, W_dec), ctx.pattern.outer(values, grad), None
+        grad_W = ctx.pattern.outer(values, grad) if ctx.needs_input_grad[1] else None
+        return ctx.pattern.dot(grad, W_dec), grad_W, None
+
+
+class _OfLatents(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, parameter, pattern):
+        ctx.pattern = pattern
+        return parameter[pattern.indices]
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        return ctx.pattern.sum_by_latent(grad_outputs[0]), None

@@ -1,31 +1,40 @@
 """SAE training: one loop for all architectures, with gradients as sparse as the codes.
 
-The loss of a batch of tokens scaled to norm √d_model is
+Tokens are scaled to norm √d_model, and the loss of a batch is
 
-    L = mean_t ‖x_t − x̂_t‖² + λ mean_t Σ_i f_ti + α L_aux                            (Eq. 3)
+    L = mean_t ‖x_t − x̂_t‖² + λ mean_t penalty_t + α L_aux                            (Eq. 3)
 
-with the L1 term for ReLU, and for TopK and BatchTopK the auxiliary loss of Gao et al. (2024),
-in which dead latents reconstruct the error. Decoder rows have unit norm throughout (paper, A.2).
-Only the encoder's forward product is dense. The decoder and all gradients touch active latents
-alone (`sparse`), from the moment that few enough are active for it to pay (`_SPARSE_BELOW`):
-TopK and BatchTopK from the first step, ReLU after the first few hundred.
+with what `architectures` says of codes and penalty. Only the encoder's forward product is dense.
+The decoder and all gradients touch active latents alone (`sparse`), from the moment that few
+enough are active for it to pay (`_SPARSE_BELOW`): TopK and BatchTopK from the first step, the
+others after the first few hundred.
 """
 
+import csv
+import glob
+import hashlib
+import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sae_stitching.architectures import ARCHITECTURES, Architecture, Entries, Parameters
 from sae_stitching.batches import ActivationShards, ShuffledBatches
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
 from sae_stitching.sae import SAE, top_k
-from sae_stitching.sparse import SparseCodes, decode, encode_active
+from sae_stitching.sparse import decode, encode_active
+from sae_stitching.store import replacing
 
 _logger = logging.getLogger(__name__)
 
@@ -39,32 +48,42 @@ _STATISTICS_TOKENS = 1 << 16
 # Decay of the running mean of the BatchTopK threshold (Eq. 8, as dictionary_learning estimates).
 _THRESHOLD_DECAY = 0.999
 
+# Steps between two rows of the training curve, and seconds between two checkpoints.
+_CURVE_EVERY = 20
+_CHECKPOINT_EVERY = 60.0
+
+#: Columns of the training curve.
+CURVE = ("step", "tokens", "loss", "fvu", "l0", "n_dead")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How one SAE is trained; the keys of the study's config, which documents them.
 
-    `lr`, `l1_coefficient` and `auxk_coefficient` are those of inputs at norm √d_model and of a
-    loss that sums over d_model and averages over tokens.
+    `lr`, `sparsity_coefficient`, `bandwidth` and `auxk_coefficient` are those of inputs at norm
+    √d_model and of a loss that sums over d_model and averages over tokens.
     """
 
     d_sae: int
     architecture: str
     k: int
-    l1_coefficient: float
+    sparsity_coefficient: float
+    decoder_norm_penalty: bool
+    bandwidth: float
     lr: float
     betas: tuple[float, float]
     batch_size: int
     steps: int
     lr_warmup_steps: int
     lr_decay_fraction: float
-    l1_warmup_fraction: float
+    sparsity_warmup_fraction: float
     auxk_coefficient: float
     k_aux: int | None
     dead_after_tokens: int
     product_dtype: str
     apply_b_dec_to_input: bool
     shuffle_buffer: int
+    device: str
     seed: int
 
     @classmethod
@@ -75,149 +94,158 @@ class TrainingConfig:
         return cls(**values)
 
 
-@dataclass
-class Parameters:
-    """Trainable tensors, in float32; the encoder is kept transposed, one row a latent."""
-
-    W_enc_t: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter((self.W_enc_t, self.b_enc, self.W_dec, self.b_dec))
-
-
 def initial_parameters(
-    d_model: int, d_sae: int, b_dec: Tensor, generator: torch.Generator
+    d_model: int, d_sae: int, b_dec: Tensor, extra: Parameters, generator: torch.Generator
 ) -> Parameters:
     """Random unit decoder directions, the encoder as their transpose, b_dec at the mean.
 
-    Tying the encoder to the decoder at the start leaves few latents dead (Gao et al., 2024).
+    Tying the encoder to the decoder at the start leaves few latents dead (Gao et al., 2024). The
+    encoder is kept transposed, one row a latent.
     """
     W_dec = torch.randn(d_sae, d_model, generator=generator)
     W_dec /= torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
-    parameters = Parameters(W_dec.clone(), torch.zeros(d_sae), W_dec, b_dec.clone())
-    for tensor in parameters:
-        tensor.requires_grad_(True)
-    return parameters
+    return {
+        "W_enc_t": W_dec.clone(),
+        "b_enc": torch.zeros(d_sae),
+        "W_dec": W_dec,
+        "b_dec": b_dec.clone(),
+        **extra,
+    }
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Loss of a batch, differentiable, and what is watched beside it."""
+    """Loss of a batch, differentiable, and what is watched beside it.
+
+    Attributes
+    ----------
+    total : scalar Tensor
+    squared_error : float
+        Mean over tokens of ‖x − x̂‖².
+    l0 : float
+        Mean number of active latents.
+    active : (d_sae) bool
+        Latents that were active on any token.
+    smallest : scalar Tensor
+        Smallest positive activation.
+    """
 
     total: Tensor
     squared_error: float
     l0: float
     active: Tensor
-    threshold: float
+    smallest: Tensor
 
 
 class Objective:
-    """Forward pass and loss of one architecture.
+    """Forward pass and loss of one SAE.
 
     Parameters
     ----------
     config
     parameters
+        As `initial_parameters` makes them.
+
+    Attributes
+    ----------
+    dense : bool
+        Whether the dense path is taken. It ends for good when fewer than 8 % of the latents are
+        active, where the sparse products begin to pay.
     """
 
     def __init__(self, config: TrainingConfig, parameters: Parameters) -> None:
         self.config, self.parameters = config, parameters
+        self.architecture: Architecture = ARCHITECTURES[config.architecture](
+            config.k, config.bandwidth, config.decoder_norm_penalty
+        )
+        self.dense = self.architecture.starts_dense
         self._dtype = getattr(torch, config.product_dtype)
-        self._sparse = config.architecture != "relu"
 
-    def __call__(self, x: Tensor, l1_coefficient: float, dead: Tensor) -> Losses:
-        """Loss of scaled activations `x` (token, d_model).
+    def __call__(self, x: Tensor, coefficient: float, dead: Tensor) -> Losses:
+        """Loss of scaled activations.
 
         Parameters
         ----------
-        x
-        l1_coefficient
+        x : (token, d_model)
+        coefficient
             λ at this step.
         dead : (d_sae) bool
             Latents that have not been active for long.
         """
-        p = self.parameters
-        with torch.no_grad():
-            pre = self._product(x)
-        if not self._sparse:
-            density = (pre > 0).float().mean().item()
-            if density >= _SPARSE_BELOW:
-                return self._dense_relu(x, l1_coefficient)
-            _logger.info("%.1f %% of the latents are active: sparse from now on", 100 * density)
-            self._sparse = True
-        codes = self._activate(pre)
-        b_dec = p.b_dec if self.config.apply_b_dec_to_input else None
-        values = encode_active(x, p.W_enc_t, p.b_enc, b_dec, codes)
-        error = decode(values, p.W_dec, codes.pattern) + p.b_dec - x
-        squared_error = error.square().sum() / len(x)
-        total = squared_error
-        if self.config.architecture == "relu":
-            total = total + l1_coefficient * values.sum() / len(x)
-        elif self.config.auxk_coefficient and bool(dead.any()):
-            total = total + self.config.auxk_coefficient * self._auxk(x, pre, dead, -error.detach())
-        threshold = codes.values.min().item() if len(codes) else 0.0
-        return Losses(
-            total,
-            squared_error.item(),
-            len(codes) / len(x),
-            codes.pattern.counts > 0,
-            threshold,
-        )
+        return self._dense(x, coefficient) if self.dense else self._sparse(x, coefficient, dead)
 
-    def _product(self, x: Tensor) -> Tensor:
-        # The one dense product, (token, d_sae).
-        p = self.parameters
-        centred = x - p.b_dec if self.config.apply_b_dec_to_input else x
-        return torch.addmm(
-            p.b_enc.to(self._dtype), centred.to(self._dtype), p.W_enc_t.to(self._dtype).T
-        )
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """The one dense product, z (token, d_sae), at the precision of `product_dtype`."""
+        p, dtype = self.parameters, self._dtype
+        centred = x - p["b_dec"] if self.config.apply_b_dec_to_input else x
+        return torch.addmm(p["b_enc"].to(dtype), centred.to(dtype), p["W_enc_t"].to(dtype).T)
 
-    def _activate(self, pre: Tensor) -> SparseCodes:
-        if self.config.architecture == "relu":
-            return SparseCodes.from_dense(pre)
-        if self.config.architecture == "topk":
-            return top_k(pre, self.config.k)
-        return batch_top_k(pre, self.config.k)
-
-    def _dense_relu(self, x: Tensor, l1_coefficient: float) -> Losses:
-        p = self.parameters
-        centred = (x - p.b_dec if self.config.apply_b_dec_to_input else x).to(self._dtype)
-        f = torch.addmm(p.b_enc.to(self._dtype), centred, p.W_enc_t.to(self._dtype).T).relu()
-        x_hat = (f @ p.W_dec.to(self._dtype)).float() + p.b_dec
-        squared_error = (x_hat - x).square().sum() / len(x)
-        total = squared_error + l1_coefficient * f.sum(dtype=torch.float32) / len(x)
+    def _dense(self, x: Tensor, coefficient: float) -> Losses:
+        W_dec = self.parameters["W_dec"]
+        entries = Entries(self.pre_activations(x))
+        f = self.architecture.activate(entries, self.parameters)
+        x_hat = (f.to(self._dtype) @ W_dec.to(self._dtype)).to(x.dtype)
+        loss, _ = self._reconstruction(x, x_hat)
+        total = loss + coefficient * self._penalty(x, entries, f)
+        auxiliary = self.architecture.auxiliary_codes(entries)
+        if auxiliary is not None:
+            x_hat = (auxiliary.to(self._dtype) @ W_dec.detach().to(self._dtype)).to(x.dtype)
+            total = total + self._reconstruction(x, x_hat, detached=True)[0]
         active = f.detach() > 0
-        return Losses(total, squared_error.item(), active.sum().item() / len(x), active.any(0), 0.0)
+        n_active = int(active.sum())
+        if n_active < _SPARSE_BELOW * active.numel():
+            _logger.info(
+                "%.1f %% of the latents are active: sparse from here on",
+                100 * n_active / active.numel(),
+            )
+            self.dense = False
+        return Losses(total, loss.item(), n_active / len(x), active.any(0), x.new_zeros(()))
 
-    def _auxk(self, x: Tensor, pre: Tensor, dead: Tensor, error: Tensor) -> Tensor:
+    def _sparse(self, x: Tensor, coefficient: float, dead: Tensor) -> Losses:
+        p, config = self.parameters, self.config
+        with torch.no_grad():
+            z = self.pre_activations(x)
+            codes = self.architecture.reach(z, p)
+        pattern = codes.pattern
+        b_dec = p["b_dec"] if config.apply_b_dec_to_input else None
+        entries = Entries(encode_active(x, p["W_enc_t"], p["b_enc"], b_dec, codes), pattern)
+        f = self.architecture.activate(entries, p)
+        loss, error = self._reconstruction(x, decode(f, p["W_dec"], pattern))
+        total = loss
+        if self.architecture.has_penalty:
+            total = total + coefficient * self._penalty(x, entries, f)
+        elif config.auxk_coefficient and bool(dead.any()):
+            total = total + config.auxk_coefficient * self._auxk(x, z, dead, -error.detach())
+        auxiliary = self.architecture.auxiliary_codes(entries)
+        if auxiliary is not None:
+            x_hat = decode(auxiliary, p["W_dec"].detach(), pattern)
+            total = total + self._reconstruction(x, x_hat, detached=True)[0]
+        positive = f.detach() > 0
+        counts = pattern.sum_by_latent(positive.float())
+        smallest = f.detach()[positive].min() if bool(positive.any()) else x.new_zeros(())
+        return Losses(total, loss.item(), positive.sum().item() / len(x), counts > 0, smallest)
+
+    def _reconstruction(
+        self, x: Tensor, without_bias: Tensor, detached: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        b_dec = self.parameters["b_dec"]
+        error = without_bias + (b_dec.detach() if detached else b_dec) - x
+        return error.square().sum() / len(x), error
+
+    def _penalty(self, x: Tensor, entries: Entries, f: Tensor) -> Tensor:
+        return self.architecture.penalty(entries, f, self.parameters) / len(x)
+
+    def _auxk(self, x: Tensor, z: Tensor, dead: Tensor, error: Tensor) -> Tensor:
         # Gao et al. (2024), A.2: the k_aux most active dead latents reconstruct the error e; its
         # share grows with the number of dead latents (SAELens).
         p = self.parameters
         k_aux = self.config.k_aux or x.shape[1] // 2
         latents = dead.nonzero().squeeze(1)
-        k = min(k_aux, len(latents))
-        codes = top_k(pre[:, latents], k)
-        b_dec = p.b_dec if self.config.apply_b_dec_to_input else None
-        values = encode_active(x, p.W_enc_t[latents], p.b_enc[latents], b_dec, codes)
-        e_hat = decode(values, p.W_dec[latents], codes.pattern)
+        codes = top_k(z[:, latents], min(k_aux, len(latents)))
+        b_dec = p["b_dec"] if self.config.apply_b_dec_to_input else None
+        f = encode_active(x, p["W_enc_t"][latents], p["b_enc"][latents], b_dec, codes)
+        e_hat = decode(f, p["W_dec"][latents], codes.pattern)
         return min(len(latents) / k_aux, 1.0) * (error - e_hat).square().sum() / len(x)
-
-
-def batch_top_k(pre: Tensor, k: int) -> SparseCodes:
-    """Keep the (tokens × k) greatest pre-activations of the batch, where they are positive."""
-    n_keep = min(k * len(pre), pre.numel())
-    lowest = pre.reshape(-1).topk(n_keep, sorted=False).values.min().clamp(min=0.0)
-    codes = SparseCodes.from_mask(pre, (pre >= lowest) & (pre > 0))
-    if len(codes) <= n_keep:
-        return codes
-    # Ties at the threshold: the first of them, in the order of tokens and latents, are kept.
-    tied = (codes.values == lowest.to(codes.values.dtype)).nonzero().squeeze(1)
-    keep = torch.ones(len(codes), dtype=torch.bool, device=pre.device)
-    keep[tied[len(tied) - (len(codes) - n_keep) :]] = False
-    return codes.select(keep)
 
 
 def lr_factor(step: int, config: TrainingConfig) -> float:
@@ -227,9 +255,9 @@ def lr_factor(step: int, config: TrainingConfig) -> float:
     return warm_up * min(1.0, (config.steps - step) / max(decay_steps, 1))
 
 
-def l1_factor(step: int, config: TrainingConfig) -> float:
-    """L1 coefficient of a step as a share of the full: linear warm-up."""
-    return min(1.0, (step + 1) / max(config.l1_warmup_fraction * config.steps, 1))
+def sparsity_factor(step: int, config: TrainingConfig) -> float:
+    """λ of a step as a share of the full: linear warm-up."""
+    return min(1.0, (step + 1) / max(config.sparsity_warmup_fraction * config.steps, 1))
 
 
 class Trainer:
@@ -240,31 +268,51 @@ class Trainer:
     config
     shards
         Training activations.
+
+    Attributes
+    ----------
+    parameters : dict
+        Trainable tensors by name, in float32.
+    step : int
+        Steps done.
+    curve : list of tuple
+        Rows of the training curve, see `CURVE`.
     """
 
     def __init__(self, config: TrainingConfig, shards: ActivationShards) -> None:
         self.config, self.shards = config, shards
+        self.device = _device(config.device)
         self.batches = ShuffledBatches(
             shards, config.batch_size, config.shuffle_buffer, config.seed
         )
         self.scale, mean = self._statistics()
         self._generator = torch.Generator().manual_seed(config.seed)
-        self.parameters = initial_parameters(shards.d_model, config.d_sae, mean, self._generator)
+        kind = ARCHITECTURES[config.architecture]
+        extra = kind(config.k, config.bandwidth, config.decoder_norm_penalty).extra_parameters(
+            config.d_sae
+        )
+        parameters = initial_parameters(shards.d_model, config.d_sae, mean, extra, self._generator)
+        self.parameters = {
+            name: tensor.to(self.device).requires_grad_(True) for name, tensor in parameters.items()
+        }
         self.objective = Objective(config, self.parameters)
         self.optimizer = torch.optim.Adam(
-            list(self.parameters), lr=config.lr, betas=config.betas, fused=True
+            list(self.parameters.values()), lr=config.lr, betas=config.betas, fused=True
         )
         self.step = 0
-        self.tokens_since_active = torch.zeros(config.d_sae, dtype=torch.int64)
-        self.threshold: float | None = None
+        self.tokens_since_active = torch.zeros(config.d_sae, dtype=torch.int64, device=self.device)
+        # Mean over batches of the smallest activation (BatchTopK, Eq. 8).
+        self.threshold = torch.zeros(1, device=self.device)
+        self.curve: list[tuple[float, ...]] = []
 
     def _statistics(self) -> tuple[float, Tensor]:
         # Factor that brings the activations to a mean norm of √d_model, and their scaled mean.
         n_batches = max(1, _STATISTICS_TOKENS // self.config.batch_size)
         norm, total = 0.0, torch.zeros(self.shards.d_model, dtype=torch.float64)
-        for _, batch in zip(range(n_batches), self.batches, strict=False):
-            norm += torch.linalg.vector_norm(batch, dim=1).double().mean().item() / n_batches
-            total += batch.double().mean(0) / n_batches
+        with closing(self.batches.starting_at(0)) as batches:
+            for batch in islice(batches, n_batches):
+                norm += torch.linalg.vector_norm(batch, dim=1).double().mean().item() / n_batches
+                total += batch.double().mean(0) / n_batches
         if not norm > 0:
             raise StudyError(
                 f"{self.shards.paths[0]}: all activations are zero; is the hook right?"
@@ -272,94 +320,121 @@ class Trainer:
         scale = math.sqrt(self.shards.d_model) / norm
         return scale, (scale * total).float()
 
-    def train(self, label: str) -> SAE:
-        """Run all steps and return the SAE that reads raw activations."""
+    def train(self, label: str, checkpoint: Path | None = None) -> SAE:
+        """Run all steps and return the SAE that reads raw activations.
+
+        Parameters
+        ----------
+        label
+            Names the work in the log.
+        checkpoint
+            Where the state is kept meanwhile, see `checkpoint_path`; if it is there, training goes
+            on from it, and ends with the same bytes as if it had not been interrupted.
+        """
         config = self.config
         progress = Progress(config.steps * config.batch_size, label)
-        for x in self.batches.starting_at(self.step):
-            if self.step == config.steps:
-                break
-            x.mul_(self.scale)
-            losses = self.train_step(x)
-            progress.update(len(x), partial(self._watched, x, losses))
+        if checkpoint is not None and checkpoint.exists():
+            self.load(checkpoint)
+            _logger.info("%s: taken up at step %d of %d", label, self.step, config.steps)
+            progress.skip(self.step * config.batch_size)
+        saved = time.monotonic()
+        with closing(self.batches.starting_at(self.step)) as batches:
+            while self.step < config.steps:
+                x = next(batches).to(self.device).mul_(self.scale)
+                losses = self.train_step(x)
+                progress.update(len(x), partial(self._watched, x, losses))
+                if self.step % _CURVE_EVERY == 0 or self.step == config.steps:
+                    self.curve.append(self._curve_row(x, losses))
+                if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_EVERY:
+                    self.save(checkpoint)
+                    saved = time.monotonic()
         return self.finished()
-
-    def _watched(self, x: Tensor, losses: Losses) -> str:
-        fvu = losses.squared_error / max(x.var(0, correction=0).sum().item(), 1e-12)
-        return (
-            f"loss {losses.total.item():.2f}, FVU {fvu:.4f}, L0 {losses.l0:.1f}, "
-            f"{int(self.dead.sum())} dead"
-        )
 
     @property
     def dead(self) -> Tensor:
         """Latents that have not been active for `dead_after_tokens`, (d_sae) bool."""
         return self.tokens_since_active >= self.config.dead_after_tokens
 
+    def _curve_row(self, x: Tensor, losses: Losses) -> tuple[float, ...]:
+        fvu = losses.squared_error / max(x.var(0, correction=0).sum().item(), 1e-12)
+        tokens = self.step * self.config.batch_size
+        return (self.step, tokens, losses.total.item(), fvu, losses.l0, int(self.dead.sum()))
+
+    def _watched(self, x: Tensor, losses: Losses) -> str:
+        _, _, loss, fvu, l0, n_dead = self._curve_row(x, losses)
+        return f"loss {loss:.2f}, FVU {fvu:.4f}, L0 {l0:.1f}, {n_dead} dead"
+
     def train_step(self, x: Tensor) -> Losses:
         """One optimiser step on scaled activations `x` (token, d_model)."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * lr_factor(self.step, config)
-        l1_coefficient = config.l1_coefficient * l1_factor(self.step, config)
-        losses = self.objective(x, l1_coefficient, self.dead)
-        if not math.isfinite(losses.squared_error):
+        coefficient = config.sparsity_coefficient * sparsity_factor(self.step, config)
+        losses = self.objective(x, coefficient, self.dead)
+        if not math.isfinite(losses.total.item()):
             raise StudyError(
-                f"training: the loss is not finite at step {self.step}; lower training.lr"
+                f"training: the loss is not finite at step {self.step}, on batch {self.step} of "
+                f"seed {config.seed}; lower training.lr"
             )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
-        self._project_gradient()
+        if not config.decoder_norm_penalty:
+            self._project_gradient()
         self.optimizer.step()
-        with torch.no_grad():
-            W_dec = self.parameters.W_dec
-            W_dec /= torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
+        if not config.decoder_norm_penalty:
+            with torch.no_grad():
+                W_dec = self.parameters["W_dec"]
+                W_dec /= torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
         self.tokens_since_active += len(x)
-        self.tokens_since_active[losses.active] = 0
-        if config.architecture == "batchtopk":
-            # Eq. 8: the mean over batches of the smallest activation kept.
-            decay = min(_THRESHOLD_DECAY, self.step / (self.step + 1))
-            previous = self.threshold or 0.0
-            self.threshold = decay * previous + (1 - decay) * losses.threshold
+        self.tokens_since_active.masked_fill_(losses.active, 0)
+        decay = min(_THRESHOLD_DECAY, self.step / (self.step + 1))
+        self.threshold.lerp_(losses.smallest, 1.0 - decay)
         self.step += 1
-        if config.architecture == "relu":
+        if self.objective.architecture.has_penalty:
             self._revive(x)
         return losses
 
     def _project_gradient(self) -> None:
         # Only the part of the gradient along the sphere counts: rows of W_dec keep unit norm.
-        W_dec = self.parameters.W_dec
-        assert W_dec.grad is not None
-        along = torch.linalg.vecdot(W_dec.detach(), W_dec.grad)
-        W_dec.grad.addcmul_(W_dec.detach(), along[:, None], value=-1.0)
+        W_dec = self.parameters["W_dec"].detach()
+        grad = self.parameters["W_dec"].grad
+        assert grad is not None
+        grad.addcmul_(W_dec, torch.linalg.vecdot(W_dec, grad)[:, None], value=-1.0)
 
     @torch.no_grad()
     def _revive(self, x: Tensor) -> None:
-        """Give dead ReLU latents a new direction: one that the SAE reconstructs badly.
+        """Give dead latents a new direction: one that the SAE reconstructs badly.
 
         After Bricken et al. (2023): tokens are drawn with probability proportional to their
         squared loss, the direction is the token's error (they take the input), the encoder
         weight 0.2 of the mean norm, and the optimiser forgets the latent. It happens whenever a
         latent has been inactive for `dead_after_tokens`, but not while the learning rate decays.
         """
-        config = self.config
+        config, p = self.config, self.parameters
         dead = self.dead.nonzero().squeeze(1)
         if not len(dead) or lr_factor(self.step, config) < 1.0:
             return
-        p = self.parameters
-        codes = SparseCodes.from_dense(self.objective._product(x))
-        error = x - codes.matmul(p.W_dec) - p.b_dec
-        squared = error.square().sum(1)
+        architecture = self.objective.architecture
+        codes = architecture.reach(self.objective.pre_activations(x), p)
+        f = architecture.activate(Entries(codes.values, codes.pattern), p)
+        error = x - codes.pattern.matmul(f, p["W_dec"]) - p["b_dec"]
+        squared = error.square().sum(1).cpu()
         chosen = torch.multinomial(squared.square(), len(dead), True, generator=self._generator)
-        directions = torch.nn.functional.normalize(error[chosen], dim=1)
-        alive = torch.ones(config.d_sae, dtype=torch.bool)
-        alive[dead] = False
-        norm = torch.linalg.vector_norm(p.W_enc_t[alive], dim=1).mean() if alive.any() else 1.0
-        p.W_dec[dead] = directions
-        p.W_enc_t[dead] = 0.2 * norm * directions
-        p.b_enc[dead] = 0.0
-        for tensor in (p.W_dec, p.W_enc_t, p.b_enc):
-            state = self.optimizer.state[tensor]
+        directions = torch.nn.functional.normalize(error[chosen.to(self.device)], dim=1)
+        alive = ~self.dead
+        norm = torch.linalg.vector_norm(p["W_enc_t"][alive], dim=1).mean() if alive.any() else 1.0
+        fresh = {
+            "W_dec": directions,
+            "W_enc_t": 0.2 * norm * directions,
+            "b_enc": torch.zeros(len(dead), device=self.device),
+            **{
+                name: start.to(self.device)[: len(dead)]
+                for name, start in architecture.extra_parameters(config.d_sae).items()
+            },
+        }
+        for name, value in fresh.items():
+            p[name][dead] = value
+            state = self.optimizer.state[p[name]]
             state["exp_avg"][dead] = 0.0
             state["exp_avg_sq"][dead] = 0.0
         self.tokens_since_active[dead] = 0
@@ -372,21 +447,95 @@ class Trainer:
         In training x̂ = f W_dec + b_dec reconstructs s x from f = σ((s x − b_dec) W_enc + b_enc).
         Both sides divided by s, with f / s = σ((x − b_dec/s) W_enc + b_enc/s), since every σ here
         is positively homogeneous once its threshold is divided by s too: the decoder keeps its
-        unit norm, and the biases and the threshold shrink by s.
+        norm, and the biases and the threshold shrink by s.
         """
-        config, p, s = self.config, self.parameters, self.scale
-        threshold = None
-        if config.architecture == "batchtopk":
-            threshold = torch.full((config.d_sae,), (self.threshold or 0.0) / s)
+        config, p = self.config, {name: t.detach() for name, t in self.parameters.items()}
+        encoder = self.objective.architecture.inference(
+            {**p, "threshold": self.threshold}, self.scale
+        )
+        tensors = {**encoder, "W_dec": p["W_dec"], "b_dec": p["b_dec"] / self.scale}
         return SAE(
-            W_enc=p.W_enc_t.T.contiguous().clone(),
-            W_dec=p.W_dec.detach().clone(),
-            b_enc=p.b_enc / s,
-            b_dec=p.b_dec / s,
+            **{name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()},
             architecture=config.architecture,
-            threshold=threshold,
-            k=config.k if config.architecture in ("topk", "batchtopk") else None,
+            k=None if self.objective.architecture.has_penalty else config.k,
             apply_b_dec_to_input=config.apply_b_dec_to_input,
             hook=self.shards.hook,
             model=self.shards.model,
         )
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "parameters": {name: tensor.detach() for name, tensor in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "tokens_since_active": self.tokens_since_active,
+            "threshold": self.threshold,
+            "generator": self._generator.get_state(),
+            "dense": self.objective.dense,
+            "curve": self.curve,
+        }
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Take up the state of a checkpoint.
+
+        Raises
+        ------
+        StudyError
+            If it cannot be read.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise StudyError(
+                f"{path}: not a readable checkpoint ({error}); delete it and run again"
+            ) from error
+        for name, tensor in self.parameters.items():
+            tensor.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.tokens_since_active.copy_(state["tokens_since_active"])
+        self.threshold.copy_(state["threshold"])
+        self._generator.set_state(state["generator"].cpu())
+        self.objective.dense = state["dense"]
+        self.curve = [tuple(row) for row in state["curve"]]
+
+
+def checkpoint_path(
+    sae_file: str | Path, shards: ActivationShards, provenance: Mapping[str, Any]
+) -> Path:
+    """Where the state of a training is kept: beside the SAE, under a name of its own.
+
+    The name follows from config, code and package versions (`provenance`) and from the
+    activations, so that a checkpoint is taken up only by the very training that it belongs to.
+    """
+    described = json.dumps([provenance, shards.identity], sort_keys=True)
+    key = hashlib.sha256(described.encode()).hexdigest()[:16]
+    sae_file = Path(sae_file)
+    return sae_file.with_name(f".{sae_file.stem}.{key}.checkpoint")
+
+
+def discard_checkpoints(sae_file: str | Path) -> None:
+    """Remove all checkpoints of an SAE that is done, also those of earlier configs."""
+    sae_file = Path(sae_file)
+    for path in sae_file.parent.glob(f".{glob.escape(sae_file.stem)}.{'[0-9a-f]' * 16}.checkpoint"):
+        path.unlink(missing_ok=True)
+
+
+def write_curve(curve: Sequence[tuple[float, ...]], path: str | Path) -> None:
+    """Write the training curve, ``saes/<sae>.csv``: a row every so many steps."""
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CURVE)
+        writer.writerows(curve)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError("training.device: cuda, but PyTorch sees no CUDA device; use auto or cpu")
+    return torch.device(name)

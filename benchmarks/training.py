@@ -1,0 +1,332 @@
+"""Train the same SAE on the same batches with ours, SAELens and dictionary_learning, in turn.
+
+    make bench-training                       # the whole table
+    python benchmarks/training.py ours ...    # one run of one library; what the table is made of
+
+Every run is a process of its own, with the same threads. The batches are cached activations of the
+default study (`make figures` first), scaled to norm √d_model; each library gets the same tensors
+in the same order and trains as its own training loop does, with its own defaults where the task
+does not fix them: architecture, k, batch, steps, learning rate and penalty are the same. Only its
+training steps are timed, not loading. Held-out tokens are those of the eval split.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
+
+LIBRARIES = ("ours", "saelens", "dictionary_learning")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("library", choices=(*LIBRARIES, "all"))
+    parser.add_argument("--architecture", nargs="+", default=["topk"])
+    parser.add_argument("--d-sae", type=int, nargs="+", default=[2304])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--k", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--sparsity", type=float, default=2.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--activations", default="results/smollm2-wikipedia/activations")
+    parser.add_argument("--out", help="append the measurements to this JSON-lines file")
+    return parser.parse_args()
+
+
+def batches(args):
+    """Training batches at norm √d_model, and the scale; the same for every library."""
+    from sae_stitching.batches import ActivationShards, ShuffledBatches
+
+    import torch
+
+    shards = ActivationShards(sorted(Path(args.activations, "train").glob("*.h5")))
+    stream = iter(ShuffledBatches(shards, args.batch_size, 1 << 17, seed=0))
+    first = next(stream)
+    scale = shards.d_model**0.5 / torch.linalg.vector_norm(first, dim=1).mean().item()
+    return shards, stream, scale
+
+
+def run_ours(args):
+    """Our trainer, step by step."""
+    from sae_stitching.training import Trainer, TrainingConfig
+
+    shards, stream, scale = batches(args)
+    config = TrainingConfig(
+        d_sae=args.d_sae[0],
+        architecture=args.architecture[0],
+        k=args.k,
+        sparsity_coefficient=args.sparsity,
+        decoder_norm_penalty=False,
+        bandwidth=0.2,
+        lr=args.lr,
+        betas=(0.9, 0.999),
+        batch_size=args.batch_size,
+        steps=args.steps,
+        lr_warmup_steps=min(100, args.steps),
+        lr_decay_fraction=0.2,
+        sparsity_warmup_fraction=0.05,
+        auxk_coefficient=1 / 32,
+        k_aux=None,
+        dead_after_tokens=1_000_000,
+        product_dtype="bfloat16",
+        apply_b_dec_to_input=True,
+        shuffle_buffer=1 << 17,
+        device=args.device,
+        seed=0,
+    )
+    trainer = Trainer(config, shards)
+    seconds = timed(args, stream, scale, trainer.train_step)
+    sae = dataclasses.replace(trainer.finished())
+    # Trained on scaled activations like the others, so evaluated on them too.
+    s = trainer.scale
+    def reconstruct(x):
+        raw = x / s
+        codes = sae.encode(raw)
+        return s * sae.decode(codes), len(codes) / len(x), codes.pattern.counts
+    return seconds, shards, scale, reconstruct
+
+
+def run_saelens(args):
+    """SAELens' trainer of the architecture, with its own step."""
+    import torch
+    from sae_lens import (
+        BatchTopKTrainingSAE,
+        BatchTopKTrainingSAEConfig,
+        GatedTrainingSAE,
+        GatedTrainingSAEConfig,
+        JumpReLUTrainingSAE,
+        JumpReLUTrainingSAEConfig,
+        StandardTrainingSAE,
+        StandardTrainingSAEConfig,
+        TopKTrainingSAE,
+        TopKTrainingSAEConfig,
+    )
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    shards, stream, scale = batches(args)
+    common = {"d_in": shards.d_model, "d_sae": args.d_sae[0], "device": args.device}
+    kinds = {
+        "relu": (StandardTrainingSAE, StandardTrainingSAEConfig, {"l1_coefficient": args.sparsity}),
+        "topk": (TopKTrainingSAE, TopKTrainingSAEConfig, {"k": args.k}),
+        "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, {"k": args.k}),
+        "jumprelu": (
+            JumpReLUTrainingSAE,
+            JumpReLUTrainingSAEConfig,
+            {"l0_coefficient": args.sparsity},
+        ),
+        "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, {"l1_coefficient": args.sparsity}),
+    }
+    kind, config, options = kinds[args.architecture[0]]
+    sae = kind(config(**common, **options))
+    trainer = SAETrainer(
+        cfg=SAETrainerConfig(
+            n_checkpoints=0,
+            checkpoint_path=None,
+            save_final_checkpoint=False,
+            total_training_samples=args.steps * args.batch_size,
+            device=args.device,
+            autocast=args.device == "cuda",
+            lr=args.lr,
+            lr_end=0.0,
+            lr_scheduler_name="constant",
+            lr_warm_up_steps=min(100, args.steps),
+            lr_decay_steps=args.steps // 5,
+            n_restart_cycles=1,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            train_batch_size_samples=args.batch_size,
+            dead_feature_window=1000,
+            feature_sampling_window=2000,
+            logger=LoggingConfig(log_to_wandb=False),
+        ),
+        sae=sae,
+        data_provider=iter(()),
+    )
+
+    def step(x):
+        trainer.n_training_samples += len(x)
+        trainer._train_step(sae=sae, sae_in=x)
+        trainer.n_training_steps += 1
+
+    seconds = timed(args, stream, scale, step)
+
+    @torch.no_grad()
+    def reconstruct(x):
+        f = sae.encode(x)
+        return sae.decode(f), (f > 0).sum().item() / len(x), (f > 0).sum(0)
+
+    return seconds, shards, scale, reconstruct
+
+
+def run_dictionary_learning(args):
+    """dictionary_learning's trainer of the architecture, with its own update."""
+    import torch
+    from dictionary_learning.trainers import (
+        BatchTopKTrainer,
+        GatedSAETrainer,
+        JumpReluTrainer,
+        StandardTrainer,
+        TopKTrainer,
+    )
+
+    shards, stream, scale = batches(args)
+    common = {
+        "steps": args.steps,
+        "activation_dim": shards.d_model,
+        "dict_size": args.d_sae[0],
+        "layer": 10,
+        "lm_name": "smollm2-135m",
+        "lr": args.lr,
+        "warmup_steps": min(100, args.steps - 1),
+        "seed": 0,
+        "device": args.device,
+    }
+    decay = {"decay_start": int(0.8 * args.steps)}
+    kinds = {
+        "relu": (StandardTrainer, {"l1_penalty": args.sparsity, "sparsity_warmup_steps": 100}),
+        "topk": (TopKTrainer, {"k": args.k, **decay}),
+        "batchtopk": (BatchTopKTrainer, {"k": args.k, **decay}),
+        "jumprelu": (JumpReluTrainer, {"target_l0": args.k, "sparsity_warmup_steps": 100}),
+        "gated": (GatedSAETrainer, {"l1_penalty": args.sparsity, "sparsity_warmup_steps": 100}),
+    }
+    kind, options = kinds[args.architecture[0]]
+    trainer = kind(**common, **options)
+    count = iter(range(args.steps))
+    seconds = timed(args, stream, scale, lambda x: trainer.update(next(count), x))
+
+    @torch.no_grad()
+    def reconstruct(x):
+        f = trainer.ae.encode(x)
+        return trainer.ae.decode(f), (f > 0).sum().item() / len(x), (f > 0).sum(0)
+
+    return seconds, shards, scale, reconstruct
+
+
+def timed(args, stream, scale, step):
+    """Seconds that all the steps took, without the loader."""
+    seconds = 0.0
+    for _ in range(args.steps):
+        x = next(stream).mul_(scale).to(args.device)
+        start = time.perf_counter()
+        step(x)
+        if args.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        seconds += time.perf_counter() - start
+    return seconds
+
+
+def measure(args):
+    """One run of one library, as JSON on the standard output."""
+    import torch
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    run = {
+        "ours": run_ours,
+        "saelens": run_saelens,
+        "dictionary_learning": run_dictionary_learning,
+    }[args.library]
+    seconds, _, scale, reconstruct = run(args)
+    fvu, l0, dead = held_out(args, scale, reconstruct)
+    row = {
+        "library": args.library,
+        "architecture": args.architecture[0],
+        "d_sae": args.d_sae[0],
+        "steps": args.steps,
+        "tokens_per_second": args.steps * args.batch_size / seconds,
+        "fvu": fvu,
+        "l0": l0,
+        "dead": dead,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(row), flush=True)
+
+
+def held_out(args, scale, reconstruct):
+    """FVU, L0 and latents that never fire on the eval tokens."""
+    from sae_stitching.batches import ActivationShards
+
+    import torch
+
+    shards = ActivationShards(sorted(Path(args.activations, "eval").glob("*.h5")))
+    x = torch.cat([block.activations for block in shards.blocks()]) * scale
+    mean = x.mean(0)
+    sse = sst = l0 = 0.0
+    counts = 0
+    for block in x.split(4096):
+        x_hat, block_l0, active = reconstruct(block.to(args.device))
+        sse += (block - x_hat.cpu()).double().square().sum().item()
+        sst += (block - mean).double().square().sum().item()
+        l0 += block_l0 * len(block) / len(x)
+        counts = counts + active.cpu()
+    return sse / sst, l0, int((counts == 0).sum())
+
+
+def table(args):
+    """All libraries in turn, several times, each in a process of its own."""
+    rows = []
+    for architecture in args.architecture:
+        for d_sae in args.d_sae:
+            for repeat in range(args.repeats):
+                for library in LIBRARIES:
+                    command = [sys.executable, __file__, library]
+                    command += ["--architecture", architecture, "--d-sae", str(d_sae)]
+                    for name in ("steps", "batch_size", "k", "lr", "sparsity", "threads"):
+                        option = "--" + name.replace("_", "-")
+                        command += [option, str(getattr(args, name))]
+                    command += ["--device", args.device, "--activations", args.activations]
+                    done = subprocess.run(command, capture_output=True, text=True)
+                    if done.returncode:
+                        print(f"{library} {architecture} {d_sae}: failed\n{done.stderr[-2000:]}")
+                        continue
+                    rows.append(json.loads(done.stdout.splitlines()[-1]))
+                    print(repeat, rows[-1], flush=True)
+                    if args.out:
+                        with open(args.out, "a") as file:
+                            file.write(json.dumps(rows[-1]) + "\n")
+    report(rows)
+
+
+def report(rows):
+    """Medians over the repeats, and our speed as a multiple of each library's."""
+    kinds = sorted({(row["architecture"], row["d_sae"]) for row in rows})
+    print("| architecture | d_sae | library | tokens/s | ours ÷ it | FVU | L0 | dead | peak MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for kind in kinds:
+        of_kind = [row for row in rows if (row["architecture"], row["d_sae"]) == kind]
+
+        def median(library, key, of_kind=of_kind):
+            values = [row[key] for row in of_kind if row["library"] == library]
+            return statistics.median(values) if values else float("nan")
+
+        for library in LIBRARIES:
+            ratio = median("ours", "tokens_per_second") / median(library, "tokens_per_second")
+            print(
+                f"| {kind[0]} | {kind[1]} | {library} | {median(library, 'tokens_per_second'):,.0f}"
+                f" | {ratio:.1f} | {median(library, 'fvu'):.4f} | {median(library, 'l0'):.1f}"
+                f" | {median(library, 'dead'):.0f} | {median(library, 'peak_mb'):,.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    if arguments.library == "all":
+        table(arguments)
+    else:
+        measure(arguments)

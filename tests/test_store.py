@@ -1,0 +1,186 @@
+"""Files that are written whole or not at all, and checked when opened."""
+
+import json
+import os
+import threading
+
+import h5py
+import numpy as np
+import pytest
+from sae_stitching import store
+from sae_stitching.errors import StudyError
+from sae_stitching.store import read_hdf5, replacing, write_hdf5
+
+PROVENANCE = {"versions": {"torch": "2"}, "code": "abc", "seed": 0}
+
+
+def write(path, values=(1, 2, 3), format="codes", study="mine", **more):
+    with write_hdf5(path, format=format, study=study, provenance=PROVENANCE) as file:
+        file["values"] = np.asarray(values)
+        file["group/values"] = np.asarray(values, dtype=np.float32)
+        file.attrs.update(more)
+    return path
+
+
+def opened(path, format="codes", study=None):
+    with read_hdf5(path, format=format, study=study) as file:
+        return file["values"][...].tolist()
+
+
+def test_a_file_says_what_it_is(tmp_path):
+    path = write(tmp_path / "a" / "b" / "1.h5", d_sae=5)
+    assert opened(path) == opened(path, study="mine") == [1, 2, 3]
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == {
+            "format": "codes",
+            "format_version": store.FORMAT_VERSION,
+            "study": "mine",
+            "provenance": json.dumps(PROVENANCE, sort_keys=True),
+            "d_sae": 5,
+        }
+    assert [p.name for p in path.parent.iterdir()] == ["1.h5"]
+
+
+def test_written_twice_the_bytes_are_the_same(tmp_path):
+    one, other = write(tmp_path / "1.h5"), write(tmp_path / "2.h5")
+    assert one.read_bytes() == other.read_bytes()
+    reordered = dict(reversed(PROVENANCE.items()))
+    with write_hdf5(tmp_path / "3.h5", format="x", study="y", provenance=reordered) as file:
+        assert file.attrs["provenance"] == json.dumps(PROVENANCE, sort_keys=True)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_exception_leaves_everything_as_it_was(tmp_path, there):
+    path = tmp_path / "1.h5"
+    before = write(path).read_bytes() if there else None
+    with (
+        pytest.raises(RuntimeError, match="half way"),
+        write_hdf5(path, format="codes", study="mine", provenance={}) as file,
+    ):
+        file["values"] = np.zeros(1000)
+        raise RuntimeError("half way")
+    assert list(tmp_path.iterdir()) == ([path] if there else [])
+    assert not there or path.read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interrupt_leaves_everything_as_it_was(tmp_path, there):
+    path = tmp_path / "figure.pdf"
+    if there:
+        path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("new")
+        raise KeyboardInterrupt
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == (
+        [("figure.pdf", "old")] if there else []
+    )
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
+    path = write(tmp_path / "1.h5", values=[1])
+    with write_hdf5(path, format="codes", study="mine", provenance={}) as file:
+        file["values"] = np.asarray([2])
+        assert opened(path) == [1]
+    assert opened(path) == [2]
+
+
+def test_what_does_not_read_back_is_an_error(tmp_path, monkeypatch):
+    shapes = iter([{"values": ((3,), "int64")}, {}])
+    monkeypatch.setattr(store, "_shapes", lambda _: next(shapes))
+    with pytest.raises(StudyError, match=r"1\.h5: what was written does not read back"):
+        write(tmp_path / "1.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_temporary_file_is_in_the_same_folder_with_the_same_suffix(tmp_path):
+    with replacing(tmp_path / "new" / "figure4.png") as temporary:
+        assert temporary.parent == tmp_path / "new"
+        assert temporary.suffix == ".png"
+        assert temporary.name.startswith(".")
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "new" / "figure4.png").read_bytes() == b"x"
+
+
+def test_a_string_is_a_path_too(tmp_path):
+    with replacing(os.fspath(tmp_path / "a.json")) as temporary:
+        temporary.write_text("{}")
+    assert (tmp_path / "a.json").read_text() == "{}"
+
+
+def test_writers_of_one_file_do_not_interleave(tmp_path):
+    path = tmp_path / "rows.csv"
+    n_writers = 8
+    barrier = threading.Barrier(n_writers)
+    names = []
+
+    def writer(number):
+        with replacing(path) as temporary:
+            names.append(temporary)
+            with open(temporary, "w") as file:
+                for line in range(50):
+                    file.write(f"{number}\n")
+                    if line == 25:
+                        file.flush()
+                        barrier.wait()
+
+    threads = [threading.Thread(target=writer, args=[n]) for n in range(n_writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == n_writers
+    lines = path.read_text().splitlines()
+    assert len(lines) == 50
+    assert len(set(lines)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def wrong(path, format="codes", study=None):
+    """What is said of a file that cannot be opened, after its name."""
+    with pytest.raises(StudyError) as error, read_hdf5(path, format=format, study=study):
+        pass
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = write(tmp_path / "1.h5")
+    assert wrong(path, format="sae") == "holds 'codes', expected 'sae'"
+    assert wrong(path, study="theirs") == "belongs to study 'mine', expected 'theirs'"
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = store.FORMAT_VERSION + 1
+    message = wrong(path)
+    assert message.startswith(f"format version {store.FORMAT_VERSION + 1}, this code reads")
+    assert message.endswith("delete it and run again")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["format_version"]
+    assert wrong(path).startswith("format version 0")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["format"]
+    assert wrong(path) == "holds None, expected 'codes'"
+
+
+def test_a_missing_file(tmp_path):
+    assert wrong(tmp_path / "1.h5") == "no such file"
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file(tmp_path, kept):
+    path = write(tmp_path / "1.h5", values=np.arange(5000))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    message = wrong(path)
+    assert message.startswith("not a readable HDF5 file (")
+    assert message.endswith("delete it and run again")
+
+
+def test_something_that_is_no_hdf5_file(tmp_path):
+    path = tmp_path / "1.h5"
+    path.write_text("not found" * 1000)
+    assert wrong(path).startswith("not a readable HDF5 file (")
+
+
+def test_a_folder_is_no_hdf5_file(tmp_path):
+    assert wrong(tmp_path).startswith("not a readable HDF5 file (")
