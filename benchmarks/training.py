@@ -48,9 +48,8 @@ def parse_arguments():
 
 def batches(args):
     """Training batches at norm √d_model, and the scale; the same for every library."""
-    from sae_stitching.batches import ActivationShards, ShuffledBatches
-
     import torch
+    from sae_stitching.batches import ActivationShards, ShuffledBatches
 
     shards = ActivationShards(sorted(Path(args.activations, "train").glob("*.h5")))
     stream = iter(ShuffledBatches(shards, args.batch_size, 1 << 17, seed=0))
@@ -92,10 +91,12 @@ def run_ours(args):
     sae = dataclasses.replace(trainer.finished())
     # Trained on scaled activations like the others, so evaluated on them too.
     s = trainer.scale
+
     def reconstruct(x):
         raw = x / s
         codes = sae.encode(raw)
         return s * sae.decode(codes), len(codes) / len(x), codes.pattern.counts
+
     return seconds, shards, scale, reconstruct
 
 
@@ -260,9 +261,8 @@ def measure(args):
 
 def held_out(args, scale, reconstruct):
     """FVU, L0 and latents that never fire on the eval tokens."""
-    from sae_stitching.batches import ActivationShards
-
     import torch
+    from sae_stitching.batches import ActivationShards
 
     shards = ActivationShards(sorted(Path(args.activations, "eval").glob("*.h5")))
     x = torch.cat([block.activations for block in shards.blocks()]) * scale

@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
@@ -19,7 +17,9 @@ try:
         base=workflow.basedir,
     )
 except StudyError as error:
-    raise WorkflowError(str(error))
+    # Snakemake would put the place in this file around it; the place that matters is the key.
+    print(f"error in the config: {error}", file=sys.stderr)
+    sys.exit(1)
 
 results = f"results/{study['study']}"
 cache = study["cache"]

@@ -20,7 +20,8 @@ rule tokenise:
     params:
         job=job(
             "tokenise",
-            text=study["text"],
+            # The files are inputs; where they lie is no part of the result.
+            text={key: value for key, value in study["text"].items() if key != "files"},
             source=text_source,
             model=study["model"]["name"],
             tokens=study["tokens"],

@@ -17,7 +17,7 @@ rule sae_properties:
         mem_mb=1000,
         runtime=10,
     params:
-        job=job("sae_properties"),
+        job=job("sae_properties", saes=list(saes)),
     message:
         "Tabulate the SAEs"
     script:

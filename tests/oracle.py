@@ -24,7 +24,7 @@ def random_sae(
 
     W_dec = normal(d_sae, d_model) * (0.2 + torch.rand(d_sae, 1, generator=generator, dtype=dtype))
     threshold = None
-    if architecture in ("jumprelu", "batchtopk"):
+    if architecture not in ("relu", "topk"):
         threshold = 0.5 * torch.rand(d_sae, generator=generator, dtype=dtype)
     return SAE(
         W_enc=(W_dec.T + 0.3 * normal(d_model, d_sae)).contiguous(),

@@ -71,6 +71,15 @@ def test_encoding_in_float32(architecture):
     check_encoding(sae, torch.randn(50, 16, generator=torch.Generator().manual_seed(4)), 1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "jumprelu", "gated"])
+def test_a_threshold_below_zero_makes_nothing_negative_active(architecture):
+    sae = make(3, architecture)
+    sae.threshold.sub_(0.5)
+    assert (sae.threshold < 0).any()
+    assert (sae.threshold > -0.5).any()
+    check_encoding(sae, torch.randn(50, 5, generator=torch.Generator().manual_seed(4)), 1e-5)
+
+
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_tokens_without_an_active_latent(architecture):
     sae = make(2, architecture)

@@ -168,6 +168,7 @@ def test_novel_is_below_the_threshold_at_the_precision_of_the_cosines(seed, data
     threshold = data.draw(hundredth | st.sampled_from(cosine.tolist()) | st.floats(-1, 1))
     expected = [float(c) < float(np.float32(threshold)) for c in cosine]
     assert novel_latents(cosine, threshold).tolist() == expected
+    assert novel_latents(cosine, np.float64(threshold)).tolist() == expected
 
 
 @pytest.fixture

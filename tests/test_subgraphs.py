@@ -51,7 +51,8 @@ def thresholds(found):
     cosines = sorted({float(c) for c in found.cosine.ravel() if -1 <= c <= 1})
     written = st.integers(-10, 10).map(lambda n: n / 10)
     some = st.floats(-1.0, 1.0) | written
-    return some | st.sampled_from(cosines) if cosines else some
+    some = some | st.sampled_from(cosines) if cosines else some
+    return some | some.map(np.float64)
 
 
 @settings(max_examples=150, deadline=None)

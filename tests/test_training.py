@@ -47,6 +47,16 @@ DEFAULTS = TrainingConfig(
     seed=0,
 )
 ALL = sorted(ARCHITECTURES)
+WITH_PENALTY = ("relu", "jumprelu", "gated")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Products this small take many times as long on more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # Gradients
@@ -170,7 +180,7 @@ alive = torch.zeros(64, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("offset", "low", "high"), [(1.0, 0.4, 0.9), (-9.0, 1e-4, 0.05), (-1e3, 0.0, 0.0)]
 )
-@pytest.mark.parametrize("architecture", ["relu", "jumprelu", "gated"])
+@pytest.mark.parametrize("architecture", WITH_PENALTY)
 def test_gradients_with_a_penalty(
     architecture, offset, low, high, dense, applies, dtype, tolerance
 ):
@@ -265,11 +275,11 @@ def test_gradients_on_all_shapes(
     is_dead = torch.rand(d_sae, generator=generator) < dead
     x = activations(seed + 2, n_tokens, d_model, torch.float64)
     # Without a penalty there is no dense path.
-    dense = dense and architecture in ("relu", "jumprelu", "gated")
+    dense = dense and architecture in WITH_PENALTY
     compare(config, x, parameters, is_dead, tolerance=1e-9, dense=dense)
 
 
-@pytest.mark.parametrize("architecture", ["relu", "jumprelu", "gated"])
+@pytest.mark.parametrize("architecture", WITH_PENALTY)
 def test_the_dense_path_ends_for_good_when_few_latents_are_active(architecture):
     config = replace(DEFAULTS, d_sae=64, product_dtype="float64", architecture=architecture)
     parameters = random_parameters(0, config, 16, torch.float64)
@@ -455,6 +465,26 @@ def test_decoder_rows_have_unit_norm(trained):
     torch.testing.assert_close(norms, torch.ones(sae.d_sae), rtol=0, atol=1e-5)
 
 
+def test_the_gradient_of_the_decoder_is_along_the_sphere(data):
+    trainer = Trainer(replace(DEFAULTS, architecture="topk"), data[2])
+    before = trainer.parameters["W_dec"].detach().clone()
+    run(trainer, 1)
+    gradient = trainer.parameters["W_dec"].grad
+    along = torch.linalg.vecdot(before, gradient)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(along, torch.zeros(24), rtol=0, atol=1e-5)
+
+
+def test_decoder_rows_have_any_norm_where_the_penalty_follows_it(data):
+    _, x, shards = data
+    config = replace(DEFAULTS, decoder_norm_penalty=True, steps=300)
+    sae = Trainer(config, shards).train("norms")
+    norms = torch.linalg.vector_norm(sae.W_dec, dim=1)
+    assert norms.std() > 0.01
+    error = (x - sae.decode(sae.encode(x))).square().sum()
+    assert error / (x - x.mean(0)).square().sum() < 0.2
+
+
 def test_the_input_scale_is_folded_into_the_weights(data, trained):
     _, x, _ = data
     trainer, sae = trained
@@ -463,11 +493,10 @@ def test_the_input_scale_is_folded_into_the_weights(data, trained):
         torch.linalg.vector_norm(x, dim=1).mean().item(), rel=0.02
     )
     with torch.no_grad():
-        pre = (s * x - p["b_dec"]) @ p["W_enc_t"].T + p["b_enc"]
-        f = pre.relu()
-        if sae.architecture == "topk":
-            f = f * greatest(f, 3)
-        elif sae.architecture == "batchtopk":
+        _, f = dense_loss(trainer.config, p, s * x, 0.0, torch.zeros(24, dtype=torch.bool))
+        if sae.architecture == "batchtopk":
+            # After training a threshold stands for the batch.
+            f = ((s * x - p["b_dec"]) @ p["W_enc_t"].T + p["b_enc"]).relu()
             f = f * (f > trainer.threshold)
         reconstruction = (f @ p["W_dec"] + p["b_dec"]) / s
     codes = sae.encode(x)
@@ -482,8 +511,8 @@ def test_the_finished_sae_says_where_it_comes_from(tmp_path, trained):
     architecture = trainer.config.architecture
     assert (sae.architecture, sae.hook, sae.model) == (architecture, HOOK, MODEL)
     assert sae.apply_b_dec_to_input
-    assert sae.k == (None if architecture == "relu" else 3)
-    assert (sae.threshold is None) == (architecture != "batchtopk")
+    assert sae.k == (None if architecture in WITH_PENALTY else 3)
+    assert (sae.threshold is None) == (architecture in ("relu", "topk"))
     save_sae(sae, tmp_path / "24.h5", study="test", provenance={})
     assert fingerprint(load_sae(tmp_path / "24.h5")) == fingerprint(sae)
     assert not any(t.requires_grad for t in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec))
@@ -493,8 +522,8 @@ def test_l0_is_what_the_architecture_promises(data, trained):
     _, x, _ = data
     _, sae = trained
     l0 = len(sae.encode(x)) / len(x)
-    if sae.architecture == "relu":
-        assert 2.0 < l0 < 5.0
+    if sae.architecture in WITH_PENALTY:
+        assert 2.0 < l0 < 6.0
     elif sae.architecture == "topk":
         assert 2.5 < l0 <= 3.0
     else:
@@ -583,8 +612,11 @@ def test_tokens_without_activity_make_a_latent_dead(data):
     assert not trainer.dead[4]
 
 
-def test_dead_relu_latents_are_revived(data):
-    config = replace(DEFAULTS, dead_after_tokens=4 * 256, lr_warmup_steps=0)
+@pytest.mark.parametrize("architecture", WITH_PENALTY)
+def test_dead_latents_are_revived(data, architecture):
+    config = replace(
+        DEFAULTS, architecture=architecture, dead_after_tokens=4 * 256, lr_warmup_steps=0
+    )
     trainer = Trainer(config, data[2])
     planted_dead = [2, 11]
     with torch.no_grad():
@@ -635,16 +667,17 @@ def test_auxk_brings_dead_latents_back(data, architecture):
     for auxk_coefficient in (0.0, 1 / 32):
         config = replace(
             DEFAULTS,
+            d_sae=48,
             architecture=architecture,
             auxk_coefficient=auxk_coefficient,
             dead_after_tokens=4 * 256,
-            steps=300,
+            steps=200,
         )
         trainer = Trainer(config, data[2])
         with torch.no_grad():
             # Positive on many tokens, but never among the greatest.
             trainer.parameters["W_enc_t"][:16] *= 1e-3
-        run(trainer, 300)
+        run(trainer, 200)
         dead.append(int(trainer.dead[:16].sum()))
     # Without the auxiliary loss no gradient ever reaches them.
     assert dead[0] == 16
@@ -657,18 +690,20 @@ def test_auxk_brings_dead_latents_back(data, architecture):
 @pytest.mark.parametrize("architecture", ALL)
 def test_a_loss_that_is_not_finite_is_an_error(data, architecture):
     config = replace(DEFAULTS, architecture=architecture, lr=1e30, lr_warmup_steps=0, steps=10)
-    with pytest.raises(StudyError, match=r"the loss is not finite at step \d; lower training\.lr"):
+    message = r"training: the loss is not finite at step \d,.*; lower training\.lr"
+    with pytest.raises(StudyError, match=message):
         Trainer(config, data[2]).train("diverges")
 
 
 @pytest.mark.parametrize("architecture", ALL)
 @pytest.mark.parametrize("name", ["W_enc_t", "b_enc", "W_dec", "b_dec"])
-def test_parameters_that_are_not_finite_are_an_error(data, architecture, name):
-    trainer = Trainer(replace(DEFAULTS, architecture=architecture), data[2])
+def test_parameters_that_are_not_finite_are_found_in_time(data, architecture, name):
+    # NaN is greater than nothing: a code may miss it, and the loss be finite.
+    trainer = Trainer(replace(DEFAULTS, architecture=architecture, steps=20), data[2])
     with torch.no_grad():
-        getattr(trainer.parameters, name).fill_(float("nan"))
-    with pytest.raises(StudyError, match="the loss is not finite at step 0"):
-        run(trainer, 1)
+        trainer.parameters[name].fill_(float("nan"))
+    with pytest.raises(StudyError, match="not finite at step"):
+        trainer.train("nan")
 
 
 def test_activations_of_zeros_are_an_error(tmp_path):

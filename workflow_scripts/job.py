@@ -1,5 +1,6 @@
 """What every script of the workflow does around its one call of the library."""
 
+import ctypes
 import logging
 import os
 import sys
@@ -11,6 +12,13 @@ from typing import Any
 # Threads that wait must sleep, not spin: on a machine with anything else to do, spinning made
 # caching and training up to seven times slower. Has to be said before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Freed memory is kept for the next array. By default glibc gives large blocks back at once, and
+# fetching them again page by page costs more than most operations on them. (-3 and -1 are
+# M_MMAP_THRESHOLD and M_TRIM_THRESHOLD; other C libraries have no mallopt.)
+if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    libc.mallopt(-3, 1 << 30)
+    libc.mallopt(-1, (1 << 31) - 1)
 
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import package_versions

@@ -7,10 +7,10 @@ from sae_stitching.documents import read_documents
 from sae_stitching.tokens import write_tokens
 
 with job(snakemake) as origin:
-    params = snakemake.params.job
-    fetched = Path(snakemake.input.text[0]) if params["source"] else None
+    params, files = snakemake.params.job, list(snakemake.input.text)
+    fetched = Path(files[0]) if params["source"] else None
     write_tokens(
-        read_documents(params["text"], params["source"], fetched),
+        read_documents({**params["text"], "files": files}, params["source"], fetched),
         str(snakemake.input.get("model") or params["model"]),
         snakemake.output[0],
         name=params["model"],

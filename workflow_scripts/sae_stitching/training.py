@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -286,7 +287,10 @@ class Trainer:
             shards, config.batch_size, config.shuffle_buffer, config.seed
         )
         self.scale, mean = self._statistics()
-        self._generator = torch.Generator().manual_seed(config.seed)
+        # SAEs of one seed must not share their first directions: the rows of a smaller one would
+        # be the first of a larger one, and stay closer to them than chance.
+        start = np.random.SeedSequence((config.seed, config.d_sae)).generate_state(1, np.uint64)
+        self._generator = torch.Generator().manual_seed(int(start[0]))
         kind = ARCHITECTURES[config.architecture]
         extra = kind(config.k, config.bandwidth, config.decoder_norm_penalty).extra_parameters(
             config.d_sae
