@@ -59,13 +59,13 @@ def test_the_library_logs_to_the_terminal_and_to_the_log(snakemake, capsys):
     with job(snakemake):
         logging.getLogger("sae_stitching.training").info("step %d", 3)
         logging.getLogger("sae_stitching.training").debug("not this")
-        logging.getLogger("transformers").info("nor this")
-        logging.getLogger("transformers").warning("but this")
+        logging.getLogger("another_library").info("nor this")
+        logging.getLogger("another_library").warning("but this")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "step 3\nbut this\n")
     log = logged(snakemake)
     assert "INFO sae_stitching.training: step 3\n" in log
-    assert "WARNING transformers: but this\n" in log
+    assert "WARNING another_library: but this\n" in log
     assert "not this" not in log
     assert "nor this" not in log
 

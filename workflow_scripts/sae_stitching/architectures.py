@@ -146,7 +146,7 @@ class JumpReLU(Architecture):
 
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """All above the threshold, and those near enough below to move it."""
-        lowest = (p["log_threshold"].detach().exp() - self.bandwidth / 2).clamp(min=0.0)
+        lowest = p["log_threshold"].detach().exp() - self.bandwidth / 2
         return SparseCodes.from_mask(z, z > lowest.to(z.dtype))
 
     def activate(self, entries: Entries, p: Parameters) -> Tensor:

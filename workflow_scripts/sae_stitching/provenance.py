@@ -64,7 +64,11 @@ def _imported(path: Path) -> tuple[Path, ...]:
         parts = module.split(".")
         if parts[0] == PACKAGE.name:
             base = PACKAGE.joinpath(*parts[1:])
-            paths += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+            # Importing a module runs the packages above it first.
+            above = [
+                PACKAGE.joinpath(*parts[1:n]) / "__init__.py" for n in range(1, len(parts) + 1)
+            ]
+            paths += [p for p in (base.with_suffix(".py"), *above) if p.is_file()]
         elif len(parts) == 1 and (beside := path.with_name(f"{module}.py")).is_file():
             paths.append(beside)
     return tuple(paths)

@@ -149,7 +149,8 @@ def concatenate(blocks: list[SparseCodes]) -> SparseCodes:
 
 def fingerprint(sae: SAE) -> str:
     """SHA-256 of the weights, by which codes and similarities name the SAE they belong to."""
-    digest = hashlib.sha256(sae.architecture.encode())
+    described = f"{sae.architecture} {sae.k} {sae.apply_b_dec_to_input}"
+    digest = hashlib.sha256(described.encode())
     for tensor in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec, sae.threshold):
         if tensor is not None:
             digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
@@ -194,6 +195,9 @@ def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
                 tensors[name] = torch.from_numpy(file[name][...])
             elif name != "threshold":
                 raise StudyError(f"{path}: tensor {name} is missing")
+        for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
+            if name not in file.attrs:
+                raise StudyError(f"{path}: attribute {name} is missing")
         sae = SAE(
             **tensors,
             architecture=str(file.attrs["architecture"]),
@@ -218,6 +222,10 @@ def _check(sae: SAE, path: str | Path) -> None:
         raise StudyError(f"{path}: architecture {sae.architecture} {need} a threshold")
     if sae.architecture == "topk" and not sae.k:
         raise StudyError(f"{path}: architecture topk needs k")
+    if sae.W_dec.ndim != 2:
+        raise StudyError(
+            f"{path}: W_dec has shape {tuple(sae.W_dec.shape)}, expected (d_sae, d_model)"
+        )
     d_sae, d_model = sae.W_dec.shape
     shapes = {
         "W_enc": (d_model, d_sae),

@@ -82,7 +82,7 @@ def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = F
         rows = slice(first, min(first + _BLOCK, d_large))
         for second in range(0, d_small, _BLOCK):
             columns = slice(second, min(second + _BLOCK, d_small))
-            block = (large[rows] @ small[columns].T).numpy()
+            block = (large[rows] @ small[columns].T).float().numpy()
             _keep_greatest(best_large[rows], argmax_large[rows], block, second)
             _keep_greatest(best_small[columns], argmax_small[columns], block.T, first)
             i, j = np.nonzero(block >= floor)

@@ -148,7 +148,7 @@ class SparseCodes:
     def from_mask(cls, values: Tensor, mask: Tensor) -> "SparseCodes":
         """Keep the entries of `values` (token, d_sae) where `mask` is true."""
         n_tokens, d_sae = mask.shape
-        flat = mask.view(-1).nonzero().squeeze(1)
+        flat = mask.reshape(-1).nonzero().squeeze(1)
         bounds = torch.arange(n_tokens + 1, device=mask.device) * d_sae
         # The flat positions are sorted, so that a search finds where each token starts; summing
         # the mask along its rows takes several times as long.

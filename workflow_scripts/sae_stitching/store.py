@@ -94,7 +94,8 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
         raise StudyError(f"{path}: no such file") from None
     except OSError as error:
         raise StudyError(
-            f"{path}: not a readable HDF5 file ({error}); delete it and run again"
+            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
+            "delete it and run again"
         ) from error
     with file:
         found = file.attrs.get("format")

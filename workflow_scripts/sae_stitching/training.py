@@ -348,11 +348,22 @@ class Trainer:
                 losses = self.train_step(x)
                 progress.update(len(x), partial(self._watched, x, losses))
                 if self.step % _CURVE_EVERY == 0 or self.step == config.steps:
+                    self._check_parameters()
                     self.curve.append(self._curve_row(x, losses))
                 if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_EVERY:
+                    self._check_parameters()
                     self.save(checkpoint)
                     saved = time.monotonic()
         return self.finished()
+
+    def _check_parameters(self) -> None:
+        # No comparison holds for NaN: where pre-activations are, no latent is active, and the
+        # loss may be finite.
+        for name, tensor in self.parameters.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise StudyError(
+                    f"training: {name} is not finite at step {self.step}; lower training.lr"
+                )
 
     @property
     def dead(self) -> Tensor:
