@@ -5,11 +5,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Libraries that the benchmarks compare with.
+PEERS := .venv-peers
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test lint lock clean-env
+.PHONY: figures test lint bench-training lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
@@ -33,6 +35,16 @@ $(VENV)/.run: requirements.lock
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-dev.lock
+	touch $@
+
+# Training side by side with SAELens and dictionary_learning, on the default study's activations.
+bench-training: $(VENV)/.run $(PEERS)/.done
+	$(BIN)/snakemake --cores $(CORES) --until cache_activations
+	$(PEERS)/bin/python benchmarks/training.py all --architecture topk batchtopk --d-sae 2304 9216
+
+$(PEERS)/.done: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r $<
 	touch $@
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.

@@ -11,7 +11,6 @@ training steps are timed, not loading. Held-out tokens are those of the eval spl
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -25,7 +24,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
 
-LIBRARIES = ("ours", "saelens", "dictionary_learning")
+# The peers run in float32 as they do by default, and under autocast to bfloat16, since ours
+# computes its encoder product in bfloat16.
+LIBRARIES = ("ours", "saelens", "saelens-bf16", "dictionary_learning", "dictionary_learning-bf16")
 
 
 def parse_arguments():
@@ -88,7 +89,7 @@ def run_ours(args):
     )
     trainer = Trainer(config, shards)
     seconds = timed(args, stream, scale, trainer.train_step)
-    sae = dataclasses.replace(trainer.finished())
+    sae = trainer.finished()
     # Trained on scaled activations like the others, so evaluated on them too.
     s = trainer.scale
 
@@ -140,7 +141,7 @@ def run_saelens(args):
             save_final_checkpoint=False,
             total_training_samples=args.steps * args.batch_size,
             device=args.device,
-            autocast=args.device == "cuda",
+            autocast=args.library.endswith("bf16"),
             lr=args.lr,
             lr_end=0.0,
             lr_scheduler_name="constant",
@@ -159,8 +160,7 @@ def run_saelens(args):
     )
 
     def step(x):
-        trainer.n_training_samples += len(x)
-        trainer._train_step(sae=sae, sae_in=x)
+        trainer.step(x)
         trainer.n_training_steps += 1
 
     seconds = timed(args, stream, scale, step)
@@ -207,11 +207,19 @@ def run_dictionary_learning(args):
     kind, options = kinds[args.architecture[0]]
     trainer = kind(**common, **options)
     count = iter(range(args.steps))
-    seconds = timed(args, stream, scale, lambda x: trainer.update(next(count), x))
+
+    def step(x):
+        # As its own loop does with autocast_dtype.
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.library.endswith("bf16")):
+            trainer.update(next(count), x)
+
+    seconds = timed(args, stream, scale, step)
+    # Its thresholds are learned from step 1000 on; before that, k is what it encodes by.
+    by_k = {"use_threshold": False} if "topk" in args.architecture[0] else {}
 
     @torch.no_grad()
     def reconstruct(x):
-        f = trainer.ae.encode(x)
+        f = trainer.ae.encode(x, **by_k)
         return trainer.ae.decode(f), (f > 0).sum().item() / len(x), (f > 0).sum(0)
 
     return seconds, shards, scale, reconstruct
@@ -242,7 +250,7 @@ def measure(args):
         "ours": run_ours,
         "saelens": run_saelens,
         "dictionary_learning": run_dictionary_learning,
-    }[args.library]
+    }[args.library.removesuffix("-bf16")]
     seconds, _, scale, reconstruct = run(args)
     fvu, l0, dead = held_out(args, scale, reconstruct)
     row = {
