@@ -45,6 +45,9 @@ bench-training: $(VENV)/.run $(PEERS)/.done
 $(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r $<
+	# nnsight asks for torchvision, whose CUDA build breaks transformers beside a CPU torch; neither
+	# library needs it here.
+	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
