@@ -21,7 +21,9 @@ rule tokenise:
         job=job(
             "tokenise",
             # The files are inputs; where they lie is no part of the result.
-            text={key: value for key, value in study["text"].items() if key != "files"},
+            text={
+                key: value for key, value in study["text"].items() if key != "files"
+            },
             source=text_source,
             model=study["model"]["name"],
             tokens=study["tokens"],
