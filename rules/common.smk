@@ -8,7 +8,7 @@ sys.path.insert(0, str(_scripts))
 
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import load_study
+from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
 
 try:
     study = load_study(
@@ -26,9 +26,9 @@ cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
-pairs = [f"{small}--{large}" for small, large in study["stitching"]["pairs"]]
+pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
-steps = [f"{small}--{large}" for small, large in zip(path, path[1:])]
+steps = [pair_name(*step) for step in zip(path, path[1:])]
 
 
 wildcard_constraints:
@@ -78,7 +78,7 @@ def stitching_inputs(wildcards):
 
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
-    return wildcards.pair.split("--")
+    return wildcards.pair.split(PAIR_SEPARATOR)
 
 
 def fetched(name):

@@ -57,8 +57,6 @@ class Architecture:
         taken until few enough are.
     has_penalty
         Whether λ applies. Architectures without a penalty fix L0 by k, and have AuxK.
-    unit_norm
-        Whether decoder rows are kept at unit norm (paper, A.2).
     """
 
     name: ClassVar[str] = "relu"

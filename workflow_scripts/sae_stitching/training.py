@@ -39,8 +39,8 @@ from sae_stitching.store import replacing
 
 _logger = logging.getLogger(__name__)
 
-# Share of active latents under which sparse products beat dense ones; measured on two cores
-# with and without matrix instructions for bfloat16, where it lay between 0.05 and 0.1.
+# Share of active latents under which the sparse path is taken. It is the value of a first trial on
+# two cores; where the paths really cross, by dictionary size and processor, is not measured.
 _SPARSE_BELOW = 0.08
 
 # Tokens from which the input scale and the initial decoder bias are estimated.
