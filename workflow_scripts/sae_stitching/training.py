@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 # Share of active latents under which the sparse path is taken. It is the value of a first trial on
 # two cores; where the paths really cross, by dictionary size and processor, is not measured.
-_SPARSE_BELOW = 0.08
+_SPARSE_BELOW = 0.1
 
 # Tokens from which the input scale and the initial decoder bias are estimated.
 _STATISTICS_TOKENS = 1 << 16
