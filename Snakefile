@@ -30,3 +30,8 @@ rule all:
         rules.figure13.output,
         rules.sae_properties.output,
         rules.pairs.output,
+        branch(
+            len(kin) > 1,
+            then=rules.families.output + rules.family_transitions.output,
+            otherwise=[],
+        ),

@@ -9,7 +9,7 @@ sys.path.insert(0, str(_scripts))
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
+from sae_stitching.study import families, load_study, pair_name, split_pair_name
 
 try:
     study = load_study(
@@ -32,6 +32,18 @@ trained = {name: sae for name, sae in saes.items() if name not in pretrained}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Families that are compared, and the steps from size to size inside them.
+kin = {
+    key: names
+    for key, names in families(study["saes"]).items()
+    if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
+}
+kin_steps = [
+    [*key, pair_name(*step)]
+    for key, names in kin.items()
+    for step in zip(names, names[1:])
+    if pair_name(*step) in pairs
+]
 
 
 def one_of(choices):
@@ -100,7 +112,7 @@ def stitching_inputs(wildcards):
 
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
-    return wildcards.pair.split(PAIR_SEPARATOR)
+    return split_pair_name(wildcards.pair)
 
 
 def fetched(name):

@@ -91,6 +91,12 @@ def pair_name(small: str, large: str) -> str:
     return f"{small}{PAIR_SEPARATOR}{large}"
 
 
+def split_pair_name(name: str) -> tuple[str, str]:
+    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
+    small, large = name.split(PAIR_SEPARATOR)
+    return small, large
+
+
 # The schema: reading it, and filling in its defaults
 
 

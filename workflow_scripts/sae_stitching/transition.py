@@ -111,5 +111,11 @@ def load_transition(path: str | Path, *, study: str | None = None) -> dict[str, 
         return {name: _step(file[name]) for name in file.attrs["steps"]}
 
 
+def load_transition_step(path: str | Path, *, study: str | None = None) -> dict[str, Any]:
+    """Read ``stitching/transition/<small>--<large>.h5``: the datasets of one step."""
+    with read_hdf5(path, format="transition_step", study=study) as file:
+        return _step(file)
+
+
 def _step(group: Any) -> dict[str, Any]:
     return {name: group[name][...] for name in _DATASETS}
