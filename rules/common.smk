@@ -78,6 +78,12 @@ def shards(split):
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
 
 
+def pretrained_source(name):
+    """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
+    source = pretrained[name]["pretrained"]
+    return source if source["repo"] else {"format": source["format"]}
+
+
 def pretrained_files(wildcards):
     """Local files of a pretrained SAE; those on a hub are fetched by the job."""
     source = pretrained[wildcards.sae]["pretrained"]
