@@ -20,8 +20,8 @@ rule train_sae:
         "../envs/sae-stitching.yaml"
     threads: lambda wildcards: saes[wildcards.sae]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=600,
+        mem_mb=scaled(training_mb),
+        runtime=scaled(training_minutes),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -118,8 +118,10 @@ rule encode:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(
+            lambda wildcards: 30 + 2 * product_minutes(n_tokens("eval"), wildcards.sae)
+        ),
     params:
         job=job("encode", threads=1),
     message:
@@ -143,8 +145,8 @@ rule evaluate:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30 + n_tokens("eval") / 60e3),
     params:
         job=job("evaluate", threads=1),
     message:
