@@ -30,3 +30,8 @@ rule all:
         rules.figure13.output,
         rules.sae_properties.output,
         rules.pairs.output,
+        branch(
+            bool(study["paper"]),
+            then=[rules.reproduction.output, rules.plot_reproduction.output],
+            otherwise=[],
+        ),

@@ -8,6 +8,7 @@ sys.path.insert(0, str(_scripts))
 
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
+from sae_stitching.published import PUBLISHED
 from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
 
 try:
@@ -29,6 +30,12 @@ saes = {sae["name"]: sae for sae in study["saes"]}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Pairs of the study whose connected subgraphs the paper counts.
+published_subgraphs = [
+    name
+    for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
+    if (name := pair_name(*pair)) in pairs
+]
 
 
 wildcard_constraints:

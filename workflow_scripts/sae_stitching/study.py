@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from sae_stitching import language_model
 from sae_stitching.errors import StudyError
+from sae_stitching.published import PUBLISHED
 
 MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
@@ -81,6 +82,7 @@ def load_study(
     _resolve_text(study, Path(base))
     _check_shards(study)
     _resolve_saes(study)
+    _check_paper(study)
     _resolve_stitching(study)
     return study
 
@@ -507,6 +509,15 @@ def _resolve_saes(study: dict[str, Any]) -> None:
                 f"the {sae['steps']} steps of SAE {name}; give fewer"
             )
     study["saes"] = saes
+
+
+def _check_paper(study: Mapping[str, Any]) -> None:
+    paper, names = study["paper"], {sae["name"] for sae in study["saes"]}
+    if paper is not None and not names & set(PUBLISHED[paper].saes):
+        raise StudyError(
+            f"paper: no SAE of the study is named as one of {paper} "
+            f"({', '.join(PUBLISHED[paper].saes)}); name them after their sizes or remove the key"
+        )
 
 
 def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
