@@ -126,11 +126,11 @@ def test_subgraphs_that_the_paper_does_not_have_are_counted():
 
 
 def test_what_the_study_lacks_is_missing():
-    saes, pairs = study_of(GPT2, without=["ce_zero", "ce_mean"])
+    saes, pairs = study_of(GPT2, without=["ce_recovered_zero", "ce_recovered_mean"])
     saes, pairs = saes[saes["sae"] != "3072"], pairs[pairs["large"] == "6144"]
     table = reproduction(GPT2, saes, pairs, {})
     assert table["published"].notna().all()
-    assert of(table, "ce_zero")["study"].isna().all()
+    assert of(table, "ce_recovered_zero")["study"].isna().all()
     assert of(table, "mse").set_index("sae")["study"].isna().sum() == 1
     assert of(table, "auc")["study"].notna().sum() == 1
     assert of(table, "share_reconstruction")["study"].notna().sum() == 3
@@ -163,7 +163,7 @@ def points(figure, gid):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("paper", PUBLISHED)
-@pytest.mark.parametrize("without", [(), ("ce_zero", "ce_mean")])
+@pytest.mark.parametrize("without", [(), ("ce_recovered_zero", "ce_recovered_mean")])
 def test_the_figure_shows_every_number_once(paper, without, tmp_path):
     numbers = PUBLISHED[paper]
     own = subgraphs_of({(1, 1): 3, (7, 7): 1}, unmatched_small=2, unmatched_large=9)

@@ -12,7 +12,7 @@ Pair = tuple[str, str]
 
 #: Table 2's columns, called as those of tables/sae_properties.csv: mean active latents, MSE, and
 #: cross-entropy recovered against zero and mean ablation.
-PROPERTIES = ("l0", "mse", "ce_zero", "ce_mean")
+PROPERTIES = ("l0", "mse", "ce_recovered_zero", "ce_recovered_mean")
 
 
 @dataclass(frozen=True)

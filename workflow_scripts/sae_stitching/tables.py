@@ -128,9 +128,8 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote, names of SAEs as text."""
-    names: Any = dict.fromkeys(("sae", "small", "large", "subgraph"), "str")
-    return pd.read_csv(path, dtype=names)
+    """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
+    return pd.read_csv(path, dtype=dict.fromkeys(("sae", "small", "large"), str))
 
 
 def _ordered(

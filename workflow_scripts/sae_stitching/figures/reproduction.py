@@ -13,8 +13,8 @@ _PANELS = (
     {
         "l0": "L0",
         "mse": "MSE",
-        "ce_zero": "CE recovered (zero)",
-        "ce_mean": "CE recovered (mean)",
+        "ce_recovered_zero": "CE recovered (zero)",
+        "ce_recovered_mean": "CE recovered (mean)",
     },
     {
         "auc": "AUC of the max cosine",
