@@ -35,3 +35,8 @@ rule all:
             then=rules.families.output + rules.family_transitions.output,
             otherwise=[],
         ),
+        branch(
+            bool(study["paper"]),
+            then=[rules.reproduction.output, rules.plot_reproduction.output],
+            otherwise=[],
+        ),

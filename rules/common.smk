@@ -11,6 +11,7 @@ from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.provenance import code_hash
+from sae_stitching.published import PUBLISHED
 from sae_stitching.study import families, load_study, pair_name, split_pair_name
 
 try:
@@ -45,6 +46,12 @@ kin_steps = [
     for key, names in kin.items()
     for step in zip(names, names[1:])
     if pair_name(*step) in pairs
+]
+# Pairs of the study whose connected subgraphs the paper counts.
+published_subgraphs = [
+    name
+    for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
+    if (name := pair_name(*pair)) in pairs
 ]
 
 

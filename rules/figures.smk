@@ -108,3 +108,26 @@ rule family_transitions:
         "Draw the transitions of the families of SAEs"
     script:
         "../workflow_scripts/family_transitions.py"
+
+
+rule plot_reproduction:
+    input:
+        rules.reproduction.output[0],
+    output:
+        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/plot_reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/plot_reproduction.py"

@@ -81,3 +81,28 @@ rule families:
         "Set the families of SAEs side by side"
     script:
         "../workflow_scripts/families.py"
+
+
+rule reproduction:
+    input:
+        saes=rules.sae_properties.output[0],
+        pairs=rules.pairs.output[0],
+        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=published_subgraphs),
+    output:
+        f"{results}/tables/reproduction.csv",
+    log:
+        f"{results}/logs/reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        job=job("reproduction", paper=study["paper"], pairs=published_subgraphs),
+    message:
+        "Set the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/reproduction.py"

@@ -182,6 +182,11 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
         frame.astype(narrow).to_csv(file, index=False, lineterminator="\n")
 
 
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
+    return pd.read_csv(path, dtype=dict.fromkeys(("sae", "small", "large"), str))
+
+
 def _ordered(
     rows: Sequence[Mapping[str, Any]], first: Sequence[str], keys: Sequence[str]
 ) -> pd.DataFrame:
