@@ -25,8 +25,8 @@ rule plot_figure4:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job(
             "plot_figure4", pair=names(wildcards), dpi=study["figures"]["dpi"]
@@ -50,8 +50,8 @@ rule figure5:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure5", dpi=study["figures"]["dpi"]),
     message:
@@ -74,8 +74,8 @@ rule figure13:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:

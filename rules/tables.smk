@@ -14,8 +14,8 @@ rule sae_properties:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=job("sae_properties", saes=list(saes)),
     message:
@@ -41,8 +41,8 @@ rule pairs:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("pairs", pairs=pairs),
     message:
