@@ -8,7 +8,7 @@ sys.path.insert(0, str(_scripts))
 
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
+from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name, seed_groups
 
 try:
     study = load_study(
@@ -29,6 +29,13 @@ saes = {sae["name"]: sae for sae in study["saes"]}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+
+jumprelu_pairs = [
+    pair_name(*pair)
+    for pair in study["stitching"]["pairs"]
+    if all(saes[name].get("architecture") == "jumprelu" for name in pair)
+]
+jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
 
 
 wildcard_constraints:
