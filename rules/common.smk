@@ -6,6 +6,7 @@ from pathlib import Path
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
+from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
 from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name, seed_groups
@@ -26,6 +27,8 @@ cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
+pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
+trained = {name: sae for name, sae in saes.items() if name not in pretrained}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
@@ -38,9 +41,14 @@ jumprelu_pairs = [
 jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
 
 
+def one_of(choices):
+    """Pattern of these names; of no name at all where there are none."""
+    return "|".join(map(re.escape, choices)) or "(?!)"
+
+
 wildcard_constraints:
-    sae="|".join(map(re.escape, saes)),
-    pair="|".join(map(re.escape, pairs)),
+    sae=one_of(saes),
+    pair=one_of(pairs),
     split="train|eval",
     shard=r"\d+",
 
@@ -63,6 +71,20 @@ def shards(split):
     """Activation shards of a split, in order."""
     n = study["activations"][f"{split}_shards"]
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
+
+
+def pretrained_files(wildcards):
+    """Local files of a pretrained SAE; those on a hub are fetched by the job."""
+    source = pretrained[wildcards.sae]["pretrained"]
+    if source["repo"] is not None:
+        return {}
+    layout = formats.find_local(source["path"], source["format"])
+    # Not every format has settings.
+    return {
+        key: path
+        for key, path in (("weights", layout.weights), ("settings", layout.settings))
+        if path is not None
+    }
 
 
 def sae_files(wildcards):

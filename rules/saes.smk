@@ -1,4 +1,4 @@
-# SAEs: training, codes of the eval tokens, properties.
+# SAEs: trained here or read from other libraries' files, codes of the eval tokens, properties.
 
 
 rule train_sae:
@@ -11,6 +11,9 @@ rule train_sae:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:
         f"{results}/benchmarks/train_sae/{{sae}}.tsv"
+    # Of those without files.
+    wildcard_constraints:
+        sae=one_of(trained),
     # The largest first: it takes longest.
     priority: lambda wildcards: saes[wildcards.sae]["d_sae"]
     conda:
@@ -29,6 +32,81 @@ rule train_sae:
         "Train SAE {wildcards.sae}"
     script:
         "../workflow_scripts/train_sae.py"
+
+
+rule import_sae:
+    input:
+        unpack(pretrained_files),
+    output:
+        f"{results}/saes/{{sae}}.h5",
+    log:
+        f"{results}/logs/import_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/import_sae/{{sae}}.tsv"
+    wildcard_constraints:
+        sae=one_of(pretrained),
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        job=lambda wildcards: job(
+            "import_sae",
+            d_sae=pretrained[wildcards.sae]["d_sae"],
+            # Where local files lie is no part of the result; they are the inputs.
+            pretrained={
+                key: value
+                for key, value in pretrained[wildcards.sae]["pretrained"].items()
+                if key == "format" or pretrained[wildcards.sae]["pretrained"]["repo"]
+            },
+            model=study["model"]["name"],
+            hook=study["model"]["hook"],
+            d_model=model_source.get("d_model"),
+        ),
+    message:
+        "Import SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/import_sae.py"
+
+
+rule export:
+    input:
+        collect(
+            f"{results}/export/{{sae}}/{{file}}",
+            sae=saes,
+            file=("cfg.json", "sae_weights.safetensors"),
+        ),
+    localrule: True
+
+
+rule export_sae:
+    input:
+        f"{results}/saes/{{sae}}.h5",
+    output:
+        settings=f"{results}/export/{{sae}}/cfg.json",
+        weights=f"{results}/export/{{sae}}/sae_weights.safetensors",
+    log:
+        f"{results}/logs/export_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/export_sae/{{sae}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+    params:
+        job=job(
+            "export_sae",
+            context=study["tokens"]["context"],
+            center_writing_weights=study["model"]["center_writing_weights"],
+        ),
+    message:
+        "Export SAE {wildcards.sae} for SAELens"
+    script:
+        "../workflow_scripts/export_sae.py"
 
 
 rule encode:

@@ -128,6 +128,8 @@ def documented_keys() -> dict[str, str]:
 def test_the_readme_has_every_config_key_and_its_default():
     documented = documented_keys()
     expected: dict[str, dict[str, Any]] = {"saes[].d_sae": {}}
+    entry = SCHEMA["properties"]["saes"]["items"]["properties"]
+    expected |= dict(schema_keys("saes[].pretrained", entry["pretrained"]))
     for section, rule in SCHEMA["properties"].items():
         assert f"`{section}`" in README
         if section not in ("sources", "saes"):

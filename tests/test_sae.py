@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracle import dense_codes, random_sae
 from sae_stitching import sae as sae_module
 from sae_stitching.errors import StudyError
-from sae_stitching.sae import ARCHITECTURES, SAE, fingerprint, load_sae, save_sae, top_k
+from sae_stitching.sae import ARCHITECTURES, SAE, fingerprint, load_sae, save_sae
 
 TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 
@@ -96,37 +96,6 @@ def test_no_token_at_all(architecture):
     sae = make(2, architecture)
     codes = sae.encode(torch.zeros(0, sae.d_model))
     assert (codes.n_tokens, len(codes), codes.d_sae) == (0, 0, sae.d_sae)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    n_tokens=st.integers(1, 8),
-    d_sae=st.integers(1, 10),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
-    data=st.data(),
-)
-def test_top_k(seed, n_tokens, d_sae, dtype, data):
-    k = data.draw(st.integers(1, d_sae))
-    generator = torch.Generator().manual_seed(seed)
-    # Distinct values, so that there is one top k, exact in every type.
-    pre = torch.stack([torch.randperm(d_sae, generator=generator) for _ in range(n_tokens)])
-    pre = (pre - data.draw(st.integers(0, d_sae))).to(dtype)
-    codes = top_k(pre, k)
-    expected = torch.zeros_like(pre)
-    for token, row in enumerate(pre.tolist()):
-        for latent in sorted(range(d_sae), key=row.__getitem__)[-k:]:
-            expected[token, latent] = max(row[latent], 0)
-    assert torch.equal(codes.to_dense().to(dtype), expected)
-    assert codes.values.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
-    for token, (low, high) in enumerate(zip(*_bounds(codes), strict=True)):
-        latents = codes.pattern.indices[low:high]
-        assert latents.tolist() == expected[token].nonzero().squeeze(1).tolist()
-
-
-def _bounds(codes):
-    indptr = codes.pattern.indptr.tolist()
-    return indptr[:-1], indptr[1:]
 
 
 def test_double():
