@@ -77,9 +77,10 @@ class OrderSums:
         self._sse, self._n_tokens = 0.0, 0
         n_active_small = 0
         progress = Progress(pair.n_tokens, label)
+        W_small, b_small = pair.small.W_dec.double(), pair.small.b_dec.double()
         for block in pair.blocks():
             small, large = block.codes_small.double(), block.codes_large.double()
-            r = block.x.double() - pair.small.double().decode(small)
+            r = block.x.double() - (small.matmul(W_small) + b_small)
             self._sse += r.square().sum().item()
             self._n_tokens += len(r)
             r_sum += r.sum(0).numpy()
