@@ -49,8 +49,9 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        # Both matrices, and the encoder twice more in float64 where the SAE is gated.
+        mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
+        runtime=scaled(60),
     params:
         job=lambda wildcards: job(
             "import_sae",
@@ -90,8 +91,8 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30),
     params:
         job=job(
             "export_sae",
