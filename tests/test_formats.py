@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -837,6 +838,7 @@ class Hub:
 def hub(tmp_path, monkeypatch) -> Any:
     fake: Any = Hub(tmp_path)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     return fake
 
 
@@ -906,6 +908,28 @@ def test_why_nothing_is_fetched(hub, case):
     with pytest.raises(StudyError) as caught:
         fetch("somebody/saes", REVISION, "768")
     assert str(caught.value) == message
+
+
+def test_what_was_fetched_needs_no_connection(tmp_path, monkeypatch):
+    # The cache of the hub's own client, as it is after the first time.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    cached = tmp_path / "models--google--gemma-scope-2b-pt-res"
+    name = "layer_7/width_16k/average_l0_41"
+    with pytest.raises(StudyError, match="gemma-scope-2b-pt-res: cannot be fetched from the hub"):
+        fetch("google/gemma-scope-2b-pt-res", REVISION, name)
+    folder = cached / "snapshots" / REVISION / name
+    folder.mkdir(parents=True)
+    arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
+    np.savez(folder / "params.npz", **arrays)
+    layout = fetch("google/gemma-scope-2b-pt-res", REVISION, name, "gemma-scope")
+    assert pretrained.read_layout(layout).hook == "blocks.7.hook_resid_post"
+    # Which other formats' files the commit lacks is kept too.
+    lacks = cached / ".no_exist" / REVISION / name
+    lacks.mkdir(parents=True)
+    for absent in ("sae_weights.safetensors", "ae.pt", "sae.safetensors"):
+        (lacks / absent).touch()
+    assert fetch("google/gemma-scope-2b-pt-res", REVISION, name) == layout
 
 
 @pytest.mark.usefixtures("hub")

@@ -93,7 +93,34 @@ def pair_name(small: str, large: str) -> str:
     return f"{small}{PAIR_SEPARATOR}{large}"
 
 
+def split_pair_name(name: str) -> tuple[str, str]:
+    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
+    small, large = name.split(PAIR_SEPARATOR)
+    return small, large
+
+
 # The schema: reading it, and filling in its defaults
+
+
+def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
+    """Trained SAEs of different sizes that share architecture and seed, in order of size.
+
+    Parameters
+    ----------
+    saes
+        Resolved ``saes`` entries; of one size in a family the first counts.
+
+    Returns
+    -------
+    dict
+        Names of the SAEs by (architecture, seed), in the config's order.
+    """
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for sae in saes:
+        if "pretrained" not in sae:
+            sizes = found.setdefault((sae["architecture"], sae["seed"]), {})
+            sizes.setdefault(sae["d_sae"], sae["name"])
+    return {key: [sizes[d_sae] for d_sae in sorted(sizes)] for key, sizes in found.items()}
 
 
 @cache
@@ -577,6 +604,14 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
     by_size = sorted(sizes, key=sizes.__getitem__)  # stable: the config's order among equals
     if stitching["pairs"] == "all":
         pairs = list(combinations(by_size, 2))
+    elif stitching["pairs"] == "family":
+        kin = families(study["saes"]).values()
+        pairs = [pair for family in kin for pair in combinations(family, 2)]
+        if not pairs:
+            raise StudyError(
+                "stitching.pairs: no two SAEs of one architecture and one seed differ in size; "
+                "choose all, or train more sizes"
+            )
     elif stitching["pairs"] == "adjacent":
         pairs = list(pairwise(by_size))
     else:
