@@ -49,8 +49,8 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=scaled(6000),
+        runtime=scaled(60),
     params:
         job=lambda wildcards: job(
             "import_sae",
@@ -90,8 +90,8 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=scaled(6000),
+        runtime=scaled(30),
     params:
         job=job(
             "export_sae",
