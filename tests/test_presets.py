@@ -50,7 +50,7 @@ def snakemake(folder: Path, preset: str, *arguments: str, overlay: dict | None =
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-5000:]
