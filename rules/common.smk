@@ -12,7 +12,13 @@ from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
-from sae_stitching.study import families, load_study, pair_name, split_pair_name
+from sae_stitching.study import (
+    families,
+    load_study,
+    pair_name,
+    seed_groups,
+    split_pair_name,
+)
 
 try:
     study = load_study(
@@ -53,6 +59,13 @@ published_subgraphs = [
     for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
     if (name := pair_name(*pair)) in pairs
 ]
+
+jumprelu_pairs = [
+    pair_name(*pair)
+    for pair in study["stitching"]["pairs"]
+    if all(saes[name].get("architecture") == "jumprelu" for name in pair)
+]
+jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
 
 
 def one_of(choices):

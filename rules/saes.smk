@@ -153,3 +153,36 @@ rule evaluate:
         "Evaluate SAE {wildcards.sae}"
     script:
         "../workflow_scripts/evaluate.py"
+
+
+rule cross_entropy:
+    input:
+        tokens=f"{results}/corpus/tokens.h5",
+        model=model_folder() or [],
+        saes=collect(f"{results}/saes/{{sae}}.h5", sae=saes),
+        activations=shards("eval"),
+    output:
+        f"{results}/tables/cross_entropy.csv",
+    log:
+        f"{results}/logs/cross_entropy.log",
+    benchmark:
+        f"{results}/benchmarks/cross_entropy.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: study["activations"]["threads"]
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    params:
+        job=job(
+            "cross_entropy",
+            model=study["model"],
+            saes=list(saes),
+            ce_tokens=study["evaluation"]["ce_tokens"],
+            skip_first_position=study["activations"]["skip_first_position"],
+            threads=study["activations"]["threads"],
+        ),
+    message:
+        "Splice the SAEs into the language model"
+    script:
+        "../workflow_scripts/cross_entropy.py"

@@ -3,7 +3,12 @@
 
 rule sae_properties:
     input:
-        collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+        rows=collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+        more=branch(
+            study["evaluation"]["ce_tokens"] > 0,
+            then=f"{results}/tables/cross_entropy.csv",
+            otherwise=[],
+        ),
     output:
         f"{results}/tables/sae_properties.csv",
     log:

@@ -99,6 +99,15 @@ def split_pair_name(name: str) -> tuple[str, str]:
     return small, large
 
 
+def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Names of SAEs that differ in their seed alone, a list for each two or more of them."""
+    groups: dict[str, list[str]] = {}
+    for sae in saes:
+        rest = json.dumps(_without(sae, "name", "seed"), sort_keys=True)
+        groups.setdefault(rest, []).append(str(sae["name"]))
+    return [names for names in groups.values() if len(names) > 1]
+
+
 # The schema: reading it, and filling in its defaults
 
 
