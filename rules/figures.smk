@@ -100,8 +100,8 @@ rule family_transitions:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
     message:
@@ -123,8 +123,8 @@ rule plot_reproduction:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
     message:

@@ -826,7 +826,7 @@ class Hub:
         self.folder, self.error = folder, None
 
     def __call__(self, repo: str, name: str, *, revision: str) -> str:
-        assert (repo, revision) == ("somebody/saes", REVISION)
+        assert repo == "somebody/saes" and revision in (REVISION, "main")
         if self.error is not None:
             raise self.error
         if not (self.folder / name).is_file():
@@ -848,6 +848,20 @@ def test_an_sae_is_fetched(hub, path):
     layout = fetch("somebody/saes", REVISION, path)
     assert layout == Layout("saelens", str(folder / T), str(folder / "cfg.json"))
     assert pretrained.read_layout(layout).d_sae == D_SAE
+
+
+def test_a_branch_is_fetched_with_a_warning_that_names_the_commit(hub, caplog):
+    hub.folder = hub.folder / "snapshots" / REVISION
+    hub.folder.mkdir(parents=True)
+    for path in (".", "768"):
+        saelens_folder(hub.folder / path, CFG, weights(**STANDARD))
+        fetch("somebody/saes", REVISION, path, "saelens")
+        assert not caplog.text
+        fetch("somebody/saes", "main", path, "saelens")
+        assert f"somebody/saes: main may come to mean another commit; now it is {REVISION}" in (
+            caplog.text
+        )
+        caplog.clear()
 
 
 def test_an_sae_at_the_root_of_a_repository_is_fetched(hub):
