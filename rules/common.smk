@@ -60,6 +60,11 @@ def shards(split):
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
 
 
+def shard_file(path):
+    """A shard of activations, which goes when its last reader is done where the study says so."""
+    return temp(path) if study["activations"]["temporary"] else path
+
+
 def sae_files(wildcards):
     """The SAEs of a pair."""
     return dict(
