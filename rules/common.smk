@@ -7,10 +7,18 @@ from pathlib import Path
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
+from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
+from sae_stitching.published import PUBLISHED
+from sae_stitching.study import (
+    families,
+    load_study,
+    pair_name,
+    seed_groups,
+    split_pair_name,
+)
 
 try:
     study = load_study(
@@ -28,14 +36,46 @@ cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
+pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
+trained = {name: sae for name, sae in saes.items() if name not in pretrained}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Families that are compared, and the steps from size to size inside them.
+kin = {
+    key: names
+    for key, names in families(study["saes"]).items()
+    if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
+}
+kin_steps = [
+    [*key, pair_name(*step)]
+    for key, names in kin.items()
+    for step in zip(names, names[1:])
+    if pair_name(*step) in pairs
+]
+# Pairs of the study whose connected subgraphs the paper counts.
+published_subgraphs = [
+    name
+    for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
+    if (name := pair_name(*pair)) in pairs
+]
+
+jumprelu_pairs = [
+    pair_name(*pair)
+    for pair in study["stitching"]["pairs"]
+    if all(saes[name].get("architecture") == "jumprelu" for name in pair)
+]
+jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
+
+
+def one_of(choices):
+    """Pattern of these names; of no name at all where there are none."""
+    return "|".join(map(re.escape, choices)) or "(?!)"
 
 
 wildcard_constraints:
-    sae="|".join(map(re.escape, saes)),
-    pair="|".join(map(re.escape, pairs)),
+    sae=one_of(saes),
+    pair=one_of(pairs),
     split="train|eval",
     shard=r"\d+",
 
@@ -65,6 +105,26 @@ def shard_file(path):
     return temp(path) if study["activations"]["temporary"] else path
 
 
+def pretrained_source(name):
+    """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
+    source = pretrained[name]["pretrained"]
+    return source if source["repo"] else {"format": source["format"]}
+
+
+def pretrained_files(wildcards):
+    """Local files of a pretrained SAE; those on a hub are fetched by the job."""
+    source = pretrained[wildcards.sae]["pretrained"]
+    if source["repo"] is not None:
+        return {}
+    layout = formats.find_local(source["path"], source["format"])
+    # Not every format has settings.
+    return {
+        key: path
+        for key, path in (("weights", layout.weights), ("settings", layout.settings))
+        if path is not None
+    }
+
+
 def sae_files(wildcards):
     """The SAEs of a pair."""
     return dict(
@@ -85,7 +145,7 @@ def stitching_inputs(wildcards):
 
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
-    return wildcards.pair.split(PAIR_SEPARATOR)
+    return split_pair_name(wildcards.pair)
 
 
 def fetched(name):

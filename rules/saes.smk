@@ -1,4 +1,4 @@
-# SAEs: training, codes of the eval tokens, properties.
+# SAEs: trained here or read from other libraries' files, codes of the eval tokens, properties.
 
 
 rule train_sae:
@@ -11,6 +11,9 @@ rule train_sae:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:
         f"{results}/benchmarks/train_sae/{{sae}}.tsv"
+    # The others are imported.
+    wildcard_constraints:
+        sae=one_of(trained),
     # The largest first: it takes longest.
     priority: lambda wildcards: saes[wildcards.sae]["d_sae"]
     conda:
@@ -29,6 +32,76 @@ rule train_sae:
         "Train SAE {wildcards.sae}"
     script:
         "../workflow_scripts/train_sae.py"
+
+
+rule import_sae:
+    input:
+        unpack(pretrained_files),
+    output:
+        f"{results}/saes/{{sae}}.h5",
+    log:
+        f"{results}/logs/import_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/import_sae/{{sae}}.tsv"
+    wildcard_constraints:
+        sae=one_of(pretrained),
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(lambda wildcards: 2000 + 6 * matrix_mb(wildcards.sae)),
+        runtime=scaled(60),
+    params:
+        job=lambda wildcards: job(
+            "import_sae",
+            d_sae=pretrained[wildcards.sae]["d_sae"],
+            pretrained=pretrained_source(wildcards.sae),
+            model=study["model"]["name"],
+            hook=study["model"]["hook"],
+            d_model=model_source.get("d_model"),
+        ),
+    message:
+        "Import SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/import_sae.py"
+
+
+rule export:
+    input:
+        collect(
+            f"{results}/export/{{sae}}/{{file}}",
+            sae=saes,
+            file=("cfg.json", "sae_weights.safetensors"),
+        ),
+    localrule: True
+
+
+rule export_sae:
+    input:
+        f"{results}/saes/{{sae}}.h5",
+    output:
+        settings=f"{results}/export/{{sae}}/cfg.json",
+        weights=f"{results}/export/{{sae}}/sae_weights.safetensors",
+    log:
+        f"{results}/logs/export_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/export_sae/{{sae}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(lambda wildcards: 2000 + 6 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30),
+    params:
+        job=job(
+            "export_sae",
+            context=study["tokens"]["context"],
+            center_writing_weights=study["model"]["center_writing_weights"],
+        ),
+    message:
+        "Export SAE {wildcards.sae} for SAELens"
+    script:
+        "../workflow_scripts/export_sae.py"
 
 
 rule encode:
@@ -80,3 +153,36 @@ rule evaluate:
         "Evaluate SAE {wildcards.sae}"
     script:
         "../workflow_scripts/evaluate.py"
+
+
+rule cross_entropy:
+    input:
+        tokens=f"{results}/corpus/tokens.h5",
+        model=model_folder() or [],
+        saes=collect(f"{results}/saes/{{sae}}.h5", sae=saes),
+        activations=shards("eval"),
+    output:
+        f"{results}/tables/cross_entropy.csv",
+    log:
+        f"{results}/logs/cross_entropy.log",
+    benchmark:
+        f"{results}/benchmarks/cross_entropy.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: study["activations"]["threads"]
+    resources:
+        mem_mb=scaled(4000 + 3 * matrix_mb(*saes)),
+        runtime=scaled(240),
+    params:
+        job=job(
+            "cross_entropy",
+            model=study["model"],
+            saes=list(saes),
+            ce_tokens=study["evaluation"]["ce_tokens"],
+            skip_first_position=study["activations"]["skip_first_position"],
+            threads=study["activations"]["threads"],
+        ),
+    message:
+        "Splice the SAEs into the language model"
+    script:
+        "../workflow_scripts/cross_entropy.py"

@@ -59,3 +59,27 @@ rule subgraphs:
         "Find the connected subgraphs of {wildcards.pair}"
     script:
         "../workflow_scripts/subgraphs.py"
+
+
+rule activation_similarity:
+    input:
+        unpack(stitching_inputs),
+        similarity=f"{results}/similarity/{{pair}}.h5",
+    output:
+        f"{results}/similarity/activations/{{pair}}.h5",
+    log:
+        f"{results}/logs/activation_similarity/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/activation_similarity/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(lambda wildcards: 3000 + 2 * matrix_mb(*names(wildcards))),
+        runtime=scaled(stitching_minutes),
+    params:
+        job=job("activation_similarity", threads=1),
+    message:
+        "Compare the activations of {wildcards.pair}"
+    script:
+        "../workflow_scripts/activation_similarity.py"

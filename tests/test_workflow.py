@@ -72,6 +72,20 @@ JOBS: dict[str, tuple[str, ...]] = {
     "figure5": (),
     "figure13": (),
     "pairs": (),
+    "cross_entropy": (),
+    "activation_similarity": PAIRS,
+    "random_insertion": PAIRS,
+    "transition_orders": STEPS,
+    "figure3": (),
+    "figure7": (),
+    "figure8": (),
+    "figure12": (),
+    "figure14": (),
+    "figure15": (),
+    "figure16": (),
+    "figure17": (),
+    "significance": (),
+    "orders": (),
 }
 
 
@@ -88,11 +102,18 @@ EVERYTHING = jobs(*JOBS)
 FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
 FROM_SAES = FROM_ACTIVATIONS - jobs("cache_activations")
-FROM_SIMILARITY = FROM_SAES - jobs("train_sae", "encode", "evaluate", "sae_properties")
-FROM_SUBGRAPHS = jobs("subgraphs", "swaps", "transition_step", "transition", "plot_figure4") | jobs(
-    "figure5", "figure13", "pairs"
+FROM_SIMILARITY = FROM_SAES - jobs(
+    "train_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
 )
-FIGURES = jobs("plot_figure4", "figure5", "figure13")
+FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
+    "similarity", "activation_similarity", "insertions", "threshold", "roc", "figure8"
+)
+# Figures of all pairs, and of all steps of the transition.
+OF_PAIRS = jobs("figure7", "figure8", "figure12", "figure13", "figure14", "figure15", "figure16")
+OF_PAIRS |= jobs("significance", "pairs")
+OF_STEPS = jobs("transition", "figure5", "orders")
+FIGURES = jobs(*(rule for rule in JOBS if re.match(r"(plot_)?figure\d+$", rule)))
+FIGURES |= jobs("significance", "orders")
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,9 @@ def spare(away, tmp_path) -> Run:
 
 def result_files() -> set[str]:
     """Files that the README promises, without logs and benchmarks."""
-    figures = ["figure5", "figure13", *(f"figure4_{pair}" for pair in PAIRS)]
+    figures = ["significance", "orders", *(f"figure4_{pair}" for pair in PAIRS)]
+    figures += [f"figure{number}" for number in (3, 5, 7, 8, 12, 13, 14, 15, 16, 17)]
+    tables = ["sae_properties", "pairs", "cross_entropy", "components", "significance", "orders"]
     return {
         "corpus/tokens.h5",
         *(f"activations/{shard}.h5" for shard in SHARDS),
@@ -210,12 +233,14 @@ def result_files() -> set[str]:
         *(f"{kind}/{pair}.h5" for kind in ("similarity", "subgraphs") for pair in PAIRS),
         *(
             f"stitching/{kind}/{pair}.h5"
-            for kind in ("insertions", "swaps", "threshold", "roc")
+            for kind in ("insertions", "swaps", "threshold", "roc", "random_insertion")
             for pair in PAIRS
         ),
+        *(f"similarity/activations/{pair}.h5" for pair in PAIRS),
+        *(f"stitching/orders/{pair}.h5" for pair in STEPS),
         *(f"stitching/transition/{pair}.h5" for pair in STEPS),
         "stitching/transition.h5",
-        *(f"tables/{table}.csv" for table in ("sae_properties", "pairs")),
+        *(f"tables/{table}.csv" for table in tables),
         *(f"figures/{figure}.{suffix}" for figure in figures for suffix in ("pdf", "png", "csv")),
     }
 
@@ -342,9 +367,17 @@ def test_hdf5_files_hold_the_promised_datasets(away):
         roc = {name: ((None,), f8) for name in ("fpr", "tpr", "threshold")}
         attributes = {"auc", "auc_low", "auc_high", "theta_best", "n_never_active"}
         check(f"stitching/roc/{pair}.h5", roc, attributes)
+        names = ("large", "small", "decoder_cosine", "activation_cosine")
+        kinds = dict(zip(names, (i4, i4, f4, f8), strict=True))
+        edges = {name: ((None,), kinds[name]) for name in names}
+        check(f"similarity/activations/{pair}.h5", edges, set())
+        walks = {group: ((20, None), f8) for group in ("novel", "reconstruction")}
+        check(f"stitching/random_insertion/{pair}.h5", walks, set())
     path = {"n_latents": ((None,), i8), "mse": ((None,), f8), "l0": ((None,), f8)}
     for step in STEPS:
         check(f"stitching/transition/{step}.h5", path, set())
+        orders = {"given": ((None,), f8), "gain": ((None,), f8), "random": ((20, None), f8)}
+        check(f"stitching/orders/{step}.h5", orders, set())
     grouped = {f"{step}/{name}": kind for step in STEPS for name, kind in path.items()}
     check("stitching/transition.h5", grouped, set())
     with h5py.File(away.results / "stitching/transition.h5") as file:
@@ -363,6 +396,8 @@ def test_hdf5_files_tell_where_they_come_from(away):
         "saes": "train_sae",
         "codes": "encode",
         "stitching/transition": "transition_step",
+        "stitching/orders": "transition_orders",
+        "similarity/activations": "activation_similarity",
         "stitching": "transition",
     }
     for name in (name for name in result_files() if name.endswith(".h5")):
@@ -474,19 +509,15 @@ def test_the_summary_says_what_a_run_would_do(away):
     status, said = away.snakemake("--dry-run", config=config)
     assert status == 0
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said[said.index("Job stats:") :], re.MULTILINE))
-    assert counts == {
-        "plot_figure4": "3",
-        "figure5": "1",
-        "figure13": "1",
-        "all": "1",
-        "total": "6",
-    }
+    rules = [job.partition("/")[0] for job in FIGURES]
+    expected = {rule: str(rules.count(rule)) for rule in rules}
+    assert counts == {**expected, "all": "1", "total": str(len(rules) + 1)}
     assert away.stale(config) == FIGURES
 
 
-OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | jobs(
-    "sae_properties", "transition", "figure5", "figure13", "pairs"
-)
+# What is of all SAEs together.
+TOGETHER = jobs("cross_entropy", "sae_properties", "figure17") | OF_PAIRS | OF_STEPS
+OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | TOGETHER
 NEW_PAIRS = tuple(f"{sae}--256" for sae in SIZES)
 OF_256 = (
     {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate")}
@@ -496,8 +527,8 @@ OF_256 = (
         if instances == PAIRS
         for pair in NEW_PAIRS
     }
-    | {"transition_step/128--256"}
-    | jobs("sae_properties", "transition", "figure5", "figure13", "pairs")
+    | {"transition_step/128--256", "transition_orders/128--256"}
+    | TOGETHER
 )
 CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "model.hook": ({"model": {"hook": "blocks.0.hook_resid_pre"}}, FROM_ACTIVATIONS),
@@ -510,21 +541,30 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "one more SAE": ({"saes": [*LIST, {"d_sae": 256}]}, OF_256),
     "one SAE fewer": (
         {"saes": LIST[:2]},
-        jobs("sae_properties", "transition", "figure5", "figure13", "pairs"),
+        TOGETHER,
     ),
-    "order of the SAEs": ({"saes": LIST[::-1]}, jobs("sae_properties")),
+    "order of the SAEs": (
+        {"saes": LIST[::-1]},
+        jobs("cross_entropy", "sae_properties", "figure7", "figure16", "figure17"),
+    ),
     "similarity.floor": ({"similarity": {"floor": FLOOR + 0.05}}, FROM_SIMILARITY),
     "stitching.threshold": ({"stitching": {"threshold": THETA + 0.125}}, FROM_SUBGRAPHS),
     "stitching.threshold auto": ({"stitching": {"threshold": "auto"}}, FROM_SUBGRAPHS),
     "stitching.bootstrap_samples": (
         {"stitching": {"bootstrap_samples": 300}},
-        jobs("roc", "figure13", "pairs"),
+        jobs("roc", "figure13", "pairs", "significance"),
     ),
-    "stitching.pairs": ({"stitching": {"pairs": "adjacent"}}, jobs("figure13", "pairs")),
-    "stitching.transition": (
-        {"stitching": {"transition": ["32", "64"]}},
-        jobs("transition", "figure5"),
+    "stitching.random_orders": (
+        {"stitching": {"random_orders": 10}},
+        jobs("random_insertion", "figure15", "transition_orders", "orders"),
     ),
+    "evaluation.ce_tokens": (
+        {"evaluation": {"ce_tokens": 100}},
+        jobs("cross_entropy", "sae_properties"),
+    ),
+    "no cross-entropy": ({"evaluation": {"ce_tokens": 0}}, jobs("sae_properties")),
+    "stitching.pairs": ({"stitching": {"pairs": "adjacent"}}, OF_PAIRS),
+    "stitching.transition": ({"stitching": {"transition": ["32", "64"]}}, OF_STEPS),
     "no transition": ({"stitching": {"transition": []}}, set()),
     "figures.dpi": ({"figures": {"dpi": 150}}, FIGURES),
     "cache": ({"cache": "elsewhere"}, set()),
@@ -577,29 +617,43 @@ def edited(path: Path, how: str) -> Iterator[None]:
         path.write_text(before)
 
 
-STITCHED = jobs("insertions", "swaps", "threshold", "roc", "pairs") | (
-    jobs("transition_step", "transition") | FIGURES
+STITCHED = jobs("insertions", "swaps", "threshold", "random_insertion", "transition_step")
+STITCHED |= jobs("transition_orders", "transition", "roc", "pairs") | (
+    FIGURES - jobs("figure7", "figure8", "figure12", "figure16", "figure17")
 )
+UNSTITCHED = jobs("subgraphs", "sae_properties", "activation_similarity") | FIGURES
 # What has to be done again after a change of a file, and what may be besides: a rule hangs on
 # every module that its script imports, also on one whose change cannot reach its result.
 CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "figures/figure4.py": (LIBRARY, jobs("plot_figure4"), set()),
+    "figures/figure7.py": (LIBRARY, jobs("figure7"), set()),
+    "orders.py": (
+        LIBRARY,
+        jobs("random_insertion", "figure15", "transition_orders", "orders"),
+        set(),
+    ),
+    "cross_entropy.py": (LIBRARY, jobs("cross_entropy", "sae_properties"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "training.py": (LIBRARY, FROM_SAES, set()),
     "language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
-    "stitching.py": (LIBRARY, STITCHED, jobs("subgraphs", "sae_properties")),
-    "similarity.py": (LIBRARY, FROM_SIMILARITY, jobs("sae_properties")),
+    "stitching.py": (LIBRARY, STITCHED, UNSTITCHED | jobs("cross_entropy")),
+    "similarity.py": (
+        LIBRARY,
+        FROM_SIMILARITY,
+        jobs("sae_properties", "cross_entropy", "figure17"),
+    ),
     "study.py": (LIBRARY, set(), set()),
     "store.py": (LIBRARY, EVERYTHING, set()),
     "job.py": (SCRIPTS, EVERYTHING, set()),
     "roc.py": (SCRIPTS, jobs("roc", "figure13", "pairs"), set()),
+    "orders.py of the scripts": (SCRIPTS, jobs("orders"), set()),
 }
 
 
 @pytest.mark.parametrize("name", CODE_CHANGES)
 def test_a_change_of_the_code_reruns_what_it_affects(copy, name):
     folder, needed, spare = CODE_CHANGES[name]
-    with edited(copy.folder / folder / name, "the code"):
+    with edited(copy.folder / folder / name.partition(" ")[0], "the code"):
         found = copy.stale()
     assert needed <= found <= needed | spare
 
@@ -626,6 +680,61 @@ def test_a_change_of_the_text_reruns_from_the_tokens(copy):
     finally:
         text.write_text(before)
     assert not copy.stale()
+
+
+# SAEs in files of other libraries
+
+HUB = {"repo": "somebody/saes", "revision": "0123456789abcdef" * 2 + "01234567"}
+
+
+def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
+    exported = "results/tiny/export/64"
+    status, said = spare.snakemake("--cores", "1", f"{exported}/cfg.json")
+    assert status == 0, said
+    names = {path.name for path in (spare.folder / exported).iterdir()}
+    assert names == {"cfg.json", "sae_weights.safetensors"}
+    settings = json.loads((spare.folder / exported / "cfg.json").read_text())
+    assert settings["architecture"] == "topk" and settings["metadata"]["context_size"] == CONTEXT
+
+    back = {"name": "64-back", "d_sae": 64, "pretrained": {"path": exported}}
+    wrong = {"name": "wrong", "d_sae": 65, "pretrained": {"path": exported}}
+    config = {"saes": [*LIST, back, wrong], "stitching": {"pairs": [[64, "64-back"]]}}
+    config["stitching"]["transition"] = []
+    target = "results/tiny/evaluation/64-back.json"
+    status, said = spare.snakemake("--cores", "1", target, config=config)
+    assert status == 0, said
+    assert "Train SAE" not in said and "Cache" not in said
+    imported, trained = (load_sae(spare.results / f"saes/{sae}.h5") for sae in ("64-back", "64"))
+    assert (imported.hook, imported.model) == (trained.hook, trained.model)
+    assert torch.equal(imported.W_enc, trained.W_enc)
+    rows = [
+        json.loads((spare.results / f"evaluation/{sae}.json").read_text())
+        for sae in ("64-back", "64")
+    ]
+    assert [row.pop("sae") for row in rows] == ["64-back", "64"]
+    assert rows[0] == rows[1]
+
+    target = "results/tiny/saes/wrong.h5"
+    status, said = spare.snakemake("--cores", "1", target, config=config)
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("error in ")]
+    assert line == (
+        f"error in import_sae: {exported}/sae_weights.safetensors: has 64 latents, not the 65 of "
+        "d_sae; correct d_sae (log: results/tiny/logs/import_sae/wrong.log)"
+    )
+
+
+def test_pretrained_saes_alone_need_no_training_activations(tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    saes = [{"d_sae": size, "pretrained": {**HUB, "path": str(size)}} for size in (32, 64)]
+    # Without files or a connection: what is to be done follows from the config alone.
+    status, said = Run(ROOT, folder).snakemake("--dry-run", "all", "export", config={"saes": saes})
+    assert status == 0, said
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said[said.index("Job stats:") :], re.MULTILINE))
+    assert (counts["import_sae"], counts["export_sae"]) == ("2", "2")
+    assert "train_sae" not in counts
+    assert counts["cache_activations"] == "1" and "activations/train" not in said
 
 
 # What is said when something is wrong

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sae_stitching.errors import StudyError
+from sae_stitching.selection import above, largest_of_token
 from sae_stitching.sparse import SparseCodes, SparsePattern
 from sae_stitching.store import read_hdf5, write_hdf5
 
@@ -108,38 +109,16 @@ class SAE:
     def _encode_block(self, x: Tensor) -> SparseCodes:
         pre = self.pre_activations(x)
         if self.architecture == "relu":
-            return SparseCodes.from_dense(pre)
+            return above(pre)
         if self.architecture == "topk":
             assert self.k is not None
-            return top_k(pre, self.k)
+            return largest_of_token(pre, self.k)
         assert self.threshold is not None
-        return SparseCodes.from_mask(pre, (pre > self.threshold) & (pre > 0))
+        return above(pre, self.threshold.clamp(min=0.0))
 
     def decode(self, codes: SparseCodes) -> Tensor:
         """Reconstruction x̂ = f W_dec + b_dec (token, d_model)."""
         return codes.matmul(self.W_dec) + self.b_dec
-
-
-def top_k(pre: Tensor, k: int) -> SparseCodes:
-    """Keep the k greatest pre-activations of each token, where they are positive."""
-    n_tokens, d_sae = pre.shape
-    values, indices = pre.topk(k, dim=1, sorted=False)
-    # CSR wants the latents of a token in order.
-    indices, order = indices.sort(dim=1)
-    values = values.gather(1, order)
-    positive = values > 0
-    if positive.all():
-        indptr = torch.arange(0, n_tokens * k + 1, k, device=pre.device)
-        pattern = SparsePattern(indptr, indices.view(-1), d_sae)
-        return SparseCodes(pattern, values.view(-1).to(_accumulator(pre.dtype)))
-    indptr = torch.zeros(n_tokens + 1, dtype=torch.int64, device=pre.device)
-    torch.cumsum(positive.sum(1), 0, out=indptr[1:])
-    pattern = SparsePattern(indptr, indices[positive], d_sae)
-    return SparseCodes(pattern, values[positive].to(_accumulator(pre.dtype)))
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 def concatenate(blocks: list[SparseCodes]) -> SparseCodes:
