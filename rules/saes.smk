@@ -172,8 +172,8 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=scaled(4000 + 3 * matrix_mb(*saes)),
+        runtime=scaled(240),
     params:
         job=job(
             "cross_entropy",

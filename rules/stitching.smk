@@ -163,8 +163,8 @@ rule random_insertion:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job(
             "random_insertion",
@@ -191,8 +191,8 @@ rule transition_orders:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(lambda wildcards: 2 * stitching_mb(wildcards)),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
     params:
         job=job(
             "transition_orders",
