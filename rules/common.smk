@@ -1,6 +1,7 @@
 # The study's config, checked, and what all rules share.
 
 import sys
+from itertools import combinations
 from pathlib import Path
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
@@ -9,7 +10,13 @@ sys.path.insert(0, str(_scripts))
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name, seed_groups
+from sae_stitching.study import (
+    PAIR_SEPARATOR,
+    is_jumprelu,
+    load_study,
+    pair_name,
+    seed_groups,
+)
 
 try:
     study = load_study(
@@ -33,12 +40,21 @@ pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
 
+# Pairs for Figure 16 alone: seeds of one training that stitching.pairs leaves out.
+seeds = seed_groups(study["saes"])
+seed_pairs = [
+    pair_name(*two)
+    for group in seeds
+    for two in combinations(group, 2)
+    if pair_name(*two) not in pairs and pair_name(*two[::-1]) not in pairs
+]
+# What Figures 18 and 19 are drawn for.
+jumprelu = {name for name, sae in saes.items() if is_jumprelu(sae)}
 jumprelu_pairs = [
     pair_name(*pair)
     for pair in study["stitching"]["pairs"]
-    if all(saes[name].get("architecture") == "jumprelu" for name in pair)
+    if jumprelu.issuperset(pair)
 ]
-jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
 
 
 def one_of(choices):
@@ -48,7 +64,7 @@ def one_of(choices):
 
 wildcard_constraints:
     sae=one_of(saes),
-    pair=one_of(pairs),
+    pair=one_of([*pairs, *seed_pairs]),
     split="train|eval",
     shard=r"\d+",
 

@@ -286,7 +286,10 @@ def test_figure16_counts_across_sizes_and_seeds(tmp_path):
     assert table.groupby("panel").size().to_dict() == {"seeds of 12": 2, "sizes": 2}
     figure = figure16(table, list(sizes))
     shown = sorted(text.get_text() for text in artists(figure, "cell"))
-    assert shown == sorted(f"{share:.3f}" for share in table["share"])
+    across = table["panel"] == "sizes"
+    assert shown == sorted(f"{share:.3f}" for share in table["share"][across])
+    (dots,) = artists(figure, "seeds")
+    assert sorted(dots.get_xdata()) == sorted(table["share"][~across])
     check(figure, table, "figure16", tmp_path)
 
 

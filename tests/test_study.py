@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sae_stitching import language_model
 from sae_stitching.errors import StudyError
-from sae_stitching.study import load_study, pair_name
+from sae_stitching.study import is_jumprelu, load_study, pair_name, seed_groups
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
@@ -671,6 +671,25 @@ def test_seeds_of_one_size_are_paired_in_config_order_without_transition() -> No
     assert study["stitching"]["transition"] == []
     study = load({"saes": seeds, "stitching.pairs": [["x", "z"], ["z", "x"]]})
     assert study["stitching"]["pairs"] == [["x", "z"], ["z", "x"]]
+
+
+def test_seeds_are_told_from_other_saes_of_one_size() -> None:
+    saes = [
+        {"d_sae": 64},
+        {"name": "64-b", "d_sae": 64, "seed": 1},
+        {"name": "64-k", "d_sae": 64, "seed": 2, "lr": 0.01},
+        {"d_sae": 128},
+        {"name": "64-c", "d_sae": 64, "seed": 7},
+    ]
+    assert seed_groups(load({"saes": saes})["saes"]) == [["64", "64-b", "64-c"]]
+    assert seed_groups(load({"saes": saes[2:4]})["saes"]) == []
+
+
+def test_jumprelu_saes_are_known_by_architecture_or_format() -> None:
+    assert is_jumprelu({"architecture": "jumprelu"})
+    assert is_jumprelu({"pretrained": {"format": "gemma-scope"}})
+    assert not is_jumprelu({"architecture": "relu"})
+    assert not is_jumprelu({"pretrained": {"format": "saelens"}})
 
 
 def test_transition_takes_the_first_sae_of_each_size() -> None:

@@ -91,6 +91,12 @@ def pair_name(small: str, large: str) -> str:
     return f"{small}{PAIR_SEPARATOR}{large}"
 
 
+def is_jumprelu(sae: Mapping[str, Any]) -> bool:
+    """Whether a resolved entry of ``saes`` is known to be a JumpReLU SAE; Gemma Scope's all are."""
+    format = sae.get("pretrained", {}).get("format")
+    return sae.get("architecture") == "jumprelu" or format == "gemma-scope"
+
+
 def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """Names of SAEs that differ in their seed alone, a list for each two or more of them."""
     groups: dict[str, list[str]] = {}
