@@ -46,3 +46,13 @@ rule all:
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         rules.sae_properties.output,
         rules.pairs.output,
+        branch(
+            len(kin) > 1,
+            then=rules.families.output + rules.family_transitions.output,
+            otherwise=[],
+        ),
+        branch(
+            bool(study["paper"]),
+            then=[rules.reproduction.output, rules.plot_reproduction.output],
+            otherwise=[],
+        ),

@@ -16,8 +16,8 @@ rule figure3:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "figure3", pair=study["stitching"]["pairs"][0], dpi=study["figures"]["dpi"]
@@ -52,8 +52,8 @@ rule plot_figure4:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job(
             "plot_figure4", pair=names(wildcards), dpi=study["figures"]["dpi"]
@@ -77,8 +77,8 @@ rule figure5:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure5", dpi=study["figures"]["dpi"]),
     message:
@@ -102,8 +102,8 @@ rule figure7:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure7", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -125,8 +125,8 @@ rule figure8:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure8", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -150,8 +150,8 @@ rule figure12:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure12", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -174,8 +174,8 @@ rule figure13:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -197,8 +197,8 @@ rule figure14:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure14", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -223,8 +223,8 @@ rule figure15:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure15", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -246,8 +246,8 @@ rule figure16:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "figure16",
@@ -278,8 +278,8 @@ rule figure17:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
         job=job("figure17", saes=list(saes), dpi=study["figures"]["dpi"]),
     message:
@@ -313,8 +313,8 @@ rule plot_figure18:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job(
             "plot_figure18", pair=names(wildcards), dpi=study["figures"]["dpi"]
@@ -338,8 +338,8 @@ rule figure19:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure19", dpi=study["figures"]["dpi"]),
     message:
@@ -363,8 +363,8 @@ rule significance:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "significance",
@@ -395,11 +395,60 @@ rule orders:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("orders", steps=steps, dpi=study["figures"]["dpi"]),
     message:
         "Compare the orders of the transition"
     script:
         "../workflow_scripts/orders.py"
+
+
+rule family_transitions:
+    input:
+        [
+            f"{results}/stitching/transition/{pair}.h5"
+            for architecture, seed, pair in kin_steps
+        ],
+    output:
+        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/family_transitions.log",
+    benchmark:
+        f"{results}/benchmarks/family_transitions.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the transitions of the families of SAEs"
+    script:
+        "../workflow_scripts/family_transitions.py"
+
+
+rule plot_reproduction:
+    input:
+        rules.reproduction.output[0],
+    output:
+        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/plot_reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/plot_reproduction.py"

@@ -11,7 +11,7 @@ rule train_sae:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:
         f"{results}/benchmarks/train_sae/{{sae}}.tsv"
-    # Of those without files.
+    # The others are imported.
     wildcard_constraints:
         sae=one_of(trained),
     # The largest first: it takes longest.
@@ -20,8 +20,8 @@ rule train_sae:
         "../envs/sae-stitching.yaml"
     threads: lambda wildcards: saes[wildcards.sae]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=600,
+        mem_mb=scaled(training_mb),
+        runtime=scaled(training_minutes),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -55,12 +55,7 @@ rule import_sae:
         job=lambda wildcards: job(
             "import_sae",
             d_sae=pretrained[wildcards.sae]["d_sae"],
-            # Where local files lie is no part of the result; they are the inputs.
-            pretrained={
-                key: value
-                for key, value in pretrained[wildcards.sae]["pretrained"].items()
-                if key == "format" or pretrained[wildcards.sae]["pretrained"]["repo"]
-            },
+            pretrained=pretrained_source(wildcards.sae),
             model=study["model"]["name"],
             hook=study["model"]["hook"],
             d_model=model_source.get("d_model"),
@@ -123,8 +118,10 @@ rule encode:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(
+            lambda wildcards: 30 + 2 * product_minutes(n_tokens("eval"), wildcards.sae)
+        ),
     params:
         job=job("encode", threads=1),
     message:
@@ -148,8 +145,8 @@ rule evaluate:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30 + n_tokens("eval") / 60e3),
     params:
         job=job("evaluate", threads=1),
     message:
@@ -174,8 +171,8 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
+        runtime=scaled(240),
     params:
         job=job(
             "cross_entropy",

@@ -3,11 +3,12 @@
 from job import job
 from sae_stitching.figures.figure14 import figure14, figure14_table
 from sae_stitching.figures.style import save_figure
+from sae_stitching.study import split_pair_name
 from sae_stitching.swaps import load_swaps
 
 with job(snakemake) as origin:
     params = snakemake.params.job
-    names = [tuple(pair.split("--")) for pair in params["pairs"]]
+    names = [split_pair_name(pair) for pair in params["pairs"]]
     table = figure14_table(
         {
             name: load_swaps(path, study=origin["study"])

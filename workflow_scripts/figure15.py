@@ -4,11 +4,12 @@ from job import job
 from sae_stitching.figures.figure15 import figure15, figure15_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.random_insertion import load_random_insertion
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
-    names = [tuple(pair.split("--")) for pair in params["pairs"]]
+    names = [split_pair_name(pair) for pair in params["pairs"]]
     found = [load_random_insertion(path, study=study) for path in files.insertions]
     thetas = [load_subgraphs(path, study=study).threshold for path in files.subgraphs]
     table = figure15_table(

@@ -3,11 +3,12 @@
 from job import job
 from sae_stitching.figures.figure16 import figure16, figure16_table
 from sae_stitching.figures.style import save_figure
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params = snakemake.params.job
-    names = [tuple(pair.split("--")) for pair in params["pairs"]]
+    names = [split_pair_name(pair) for pair in params["pairs"]]
     graphs = {
         name: load_subgraphs(path, study=origin["study"])
         for name, path in zip(names, snakemake.input, strict=True)

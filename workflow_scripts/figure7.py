@@ -5,11 +5,12 @@ from sae_stitching.figures.figure7 import figure7, figure7_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.similarity import load_similarity
 from sae_stitching.store import read_hdf5
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
-    names = [tuple(pair.split("--")) for pair in params["pairs"]]
+    names = [split_pair_name(pair) for pair in params["pairs"]]
     found = [load_similarity(path, study=study) for path in files.similarities]
     thetas = [load_subgraphs(path, study=study).threshold for path in files.subgraphs]
     with read_hdf5(files.sae, format="sae", study=study) as file:

@@ -5,12 +5,13 @@ from sae_stitching.figures.significance import significance, significance_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.insertions import load_insertions
 from sae_stitching.significance import significance_rows
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.tables import write_csv
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
-    pairs = [tuple(pair.split("--")) for pair in params["pairs"]]
+    pairs = [split_pair_name(pair) for pair in params["pairs"]]
     rows = [
         row
         for (small, large), insertions, subgraphs in zip(

@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from sae_stitching import formats, language_model
 from sae_stitching.errors import StudyError
+from sae_stitching.published import PUBLISHED
 
 MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
@@ -82,6 +83,7 @@ def load_study(
     _resolve_text(study, Path(base))
     _check_shards(study)
     _resolve_saes(study, Path(base))
+    _check_paper(study)
     _resolve_stitching(study)
     return study
 
@@ -89,6 +91,12 @@ def load_study(
 def pair_name(small: str, large: str) -> str:
     """Name of a pair of SAEs in file names: ``<small>--<large>``."""
     return f"{small}{PAIR_SEPARATOR}{large}"
+
+
+def split_pair_name(name: str) -> tuple[str, str]:
+    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
+    small, large = name.split(PAIR_SEPARATOR)
+    return small, large
 
 
 def is_jumprelu(sae: Mapping[str, Any]) -> bool:
@@ -537,6 +545,15 @@ def _resolve_saes(study: dict[str, Any], base: Path) -> None:
             _check_training(i, name, entry, rest)
         saes.append({"name": name, "d_sae": entry["d_sae"], **rest})
     study["saes"] = saes
+
+
+def _check_paper(study: Mapping[str, Any]) -> None:
+    paper, names = study["paper"], {sae["name"] for sae in study["saes"]}
+    if paper is not None and not names & set(PUBLISHED[paper].saes):
+        raise StudyError(
+            f"paper: no SAE of the study is named as one of {paper} "
+            f"({', '.join(PUBLISHED[paper].saes)}); name them after their sizes or remove the key"
+        )
 
 
 def _check_training(

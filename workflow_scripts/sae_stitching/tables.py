@@ -35,6 +35,29 @@ SAE_COLUMNS = (
     "n_tokens",
 )
 
+FAMILY_COLUMNS = (
+    "architecture",
+    "seed",
+    "small",
+    "large",
+    "d_small",
+    "d_large",
+    "l0_small",
+    "l0_large",
+    "fvu_small",
+    "fvu_large",
+    "theta",
+    "n_novel",
+    "share_novel",
+    "share_improving",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "theta_best",
+    "theta_lowest_mse",
+    "median_max_cosine",
+)
+
 PAIR_COLUMNS = (
     "small",
     "large",
@@ -125,6 +148,38 @@ def pair_row(
         "median_swap_delta_mse": _median(swaps.delta_mse),
         "median_swap_delta_l0": _median(swaps.delta_l0),
     }
+
+
+def families(
+    pairs: pd.DataFrame, saes: pd.DataFrame, members: Mapping[tuple[str, int], Sequence[str]]
+) -> pd.DataFrame:
+    """Lay out the pairs inside each family, one row a pair, families one after the other.
+
+    Parameters
+    ----------
+    pairs
+        The pair table.
+    saes
+        The table of SAE properties.
+    members
+        Names of the SAEs of each family, by architecture and seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `FAMILY_COLUMNS`.
+    """
+    of_sae = saes.astype({"sae": str}).set_index("sae")
+    rows = []
+    for (architecture, seed), names in members.items():
+        for pair in pairs.astype({"small": str, "large": str}).to_dict("records"):
+            if pair["small"] in names and pair["large"] in names:
+                row = {"architecture": architecture, "seed": seed, **pair}
+                for side in ("small", "large"):
+                    for name in ("d_sae", "l0", "fvu"):
+                        row[f"{name.removesuffix('_sae')}_{side}"] = of_sae.loc[pair[side], name]
+                rows.append({name: row[name] for name in FAMILY_COLUMNS})
+    return pd.DataFrame(rows, columns=pd.Index(FAMILY_COLUMNS))
 
 
 def _median(values: np.ndarray) -> float:
