@@ -11,16 +11,10 @@ sys.path.insert(0, str(_scripts))
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
+from sae_stitching.names import pair_name, split_pair_name
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
-from sae_stitching.study import (
-    families,
-    is_jumprelu,
-    load_study,
-    pair_name,
-    seed_groups,
-    split_pair_name,
-)
+from sae_stitching.study import families, is_jumprelu, load_study, seed_groups
 
 try:
     study = load_study(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sae_stitching import language_model
 from sae_stitching.errors import StudyError
-from sae_stitching.study import is_jumprelu, load_study, pair_name, seed_groups
+from sae_stitching.names import pair_name, split_pair_name
+from sae_stitching.study import is_jumprelu, load_study, seed_groups
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
@@ -724,7 +725,8 @@ def test_config_is_left_alone_and_its_order_does_not_matter() -> None:
 
 
 def test_pair_name_splits_into_the_names() -> None:
-    assert pair_name("576", "1152-b").split("--") == ["576", "1152-b"]
+    assert pair_name("576", "1152-b") == "576--1152-b"
+    assert split_pair_name("576--1152-b") == ("576", "1152-b")
 
 
 @given(st.lists(st.text(string.ascii_letters + "019._-", min_size=1), min_size=2, max_size=2))
@@ -734,7 +736,7 @@ def test_pair_name_of_accepted_names_is_unambiguous(names: list[str]) -> None:
         load({"saes": saes})
     except StudyError:
         return
-    assert pair_name(*names).split("--") == names
+    assert list(split_pair_name(pair_name(*names))) == names
 
 
 # Files and folders
