@@ -172,7 +172,7 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=scaled(4000 + 3 * matrix_mb(*saes)),
+        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
         runtime=scaled(240),
     params:
         job=job(
