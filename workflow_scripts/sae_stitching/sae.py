@@ -194,10 +194,10 @@ def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
             if name in file:
                 tensors[name] = torch.from_numpy(file[name][...])
             elif name != "threshold":
-                raise StudyError(f"{path}: tensor {name} is missing")
+                raise StudyError(f"{path}: tensor {name} is missing; delete it and run again")
         for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
             if name not in file.attrs:
-                raise StudyError(f"{path}: attribute {name} is missing")
+                raise StudyError(f"{path}: attribute {name} is missing; delete it and run again")
         sae = SAE(
             **tensors,
             architecture=str(file.attrs["architecture"]),
@@ -206,7 +206,10 @@ def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
             hook=str(file.attrs["hook"]),
             model=str(file.attrs["model"]),
         )
-        _check(sae, path)
+        try:
+            _check(sae, path)
+        except StudyError as error:
+            raise StudyError(f"{error}; delete it and run again") from error
         if fingerprint(sae) != file.attrs["fingerprint"]:
             raise StudyError(
                 f"{path}: the weights are not those that were written; delete it and run again"
