@@ -5,19 +5,37 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Libraries that the benchmarks compare with.
+# Libraries that tests/peers and the benchmarks compare with.
 PEERS := .venv-peers
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test lint bench-training lock clean-env
+.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
+test-peers: $(PEERS)/.done
+	$(PEERS)/bin/python -m pytest tests/peers
+
+# On a SLURM cluster of one node, which it sets up on this machine: for root, in a container.
+test-slurm: $(VENV)/.dev slurm
+	tests/slurm/run
+
+# What profiles/slurm needs.
+slurm: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-slurm.lock
+
+# Kill the tiny preset over and over; KILLS and SEED say how often and when.
+KILLS ?= 100
+SEED ?= 0
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,7 +63,7 @@ bench-training: $(VENV)/.run $(PEERS)/.done
 $(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r $<
-	# nnsight asks for torchvision, whose CUDA build breaks transformers beside a CPU torch; neither
+	# nnsight asks for torchvision, whose CUDA build breaks transformers beside a CPU torch; no
 	# library needs it here.
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@

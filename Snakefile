@@ -20,6 +20,7 @@ include: "rules/similarity.smk"
 include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/driver.smk"
 
 
 rule all:
@@ -30,3 +31,13 @@ rule all:
         rules.figure13.output,
         rules.sae_properties.output,
         rules.pairs.output,
+        branch(
+            len(kin) > 1,
+            then=rules.families.output + rules.family_transitions.output,
+            otherwise=[],
+        ),
+        branch(
+            bool(study["paper"]),
+            then=[rules.reproduction.output, rules.plot_reproduction.output],
+            otherwise=[],
+        ),

@@ -11,7 +11,8 @@ from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
+from sae_stitching.published import PUBLISHED
+from sae_stitching.study import families, load_study, pair_name, split_pair_name
 
 try:
     study = load_study(
@@ -34,6 +35,24 @@ trained = {name: sae for name, sae in saes.items() if name not in pretrained}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Families that are compared, and the steps from size to size inside them.
+kin = {
+    key: names
+    for key, names in families(study["saes"]).items()
+    if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
+}
+kin_steps = [
+    [*key, pair_name(*step)]
+    for key, names in kin.items()
+    for step in zip(names, names[1:])
+    if pair_name(*step) in pairs
+]
+# Pairs of the study whose connected subgraphs the paper counts.
+published_subgraphs = [
+    name
+    for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
+    if (name := pair_name(*pair)) in pairs
+]
 
 
 def one_of(choices):
@@ -66,6 +85,12 @@ def shards(split):
     """Activation shards of a split, in order."""
     n = study["activations"][f"{split}_shards"]
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
+
+
+def pretrained_source(name):
+    """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
+    source = pretrained[name]["pretrained"]
+    return source if source["repo"] else {"format": source["format"]}
 
 
 def pretrained_files(wildcards):
@@ -102,7 +127,7 @@ def stitching_inputs(wildcards):
 
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
-    return wildcards.pair.split(PAIR_SEPARATOR)
+    return split_pair_name(wildcards.pair)
 
 
 def fetched(name):

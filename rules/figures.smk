@@ -82,3 +82,52 @@ rule figure13:
         "Draw Figure 13"
     script:
         "../workflow_scripts/figure13.py"
+
+
+rule family_transitions:
+    input:
+        [
+            f"{results}/stitching/transition/{pair}.h5"
+            for architecture, seed, pair in kin_steps
+        ],
+    output:
+        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/family_transitions.log",
+    benchmark:
+        f"{results}/benchmarks/family_transitions.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the transitions of the families of SAEs"
+    script:
+        "../workflow_scripts/family_transitions.py"
+
+
+rule plot_reproduction:
+    input:
+        rules.reproduction.output[0],
+    output:
+        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/plot_reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/plot_reproduction.py"

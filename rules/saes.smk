@@ -11,7 +11,7 @@ rule train_sae:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:
         f"{results}/benchmarks/train_sae/{{sae}}.tsv"
-    # Of those without files.
+    # The others are imported.
     wildcard_constraints:
         sae=one_of(trained),
     # The largest first: it takes longest.
@@ -22,6 +22,8 @@ rule train_sae:
     resources:
         mem_mb=scaled(training_mb),
         runtime=scaled(training_minutes),
+        # For a cluster to grant; one machine's GPU is shared by as many as run there.
+        gpu=lambda wildcards: int(saes[wildcards.sae]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -55,12 +57,7 @@ rule import_sae:
         job=lambda wildcards: job(
             "import_sae",
             d_sae=pretrained[wildcards.sae]["d_sae"],
-            # Where local files lie is no part of the result; they are the inputs.
-            pretrained={
-                key: value
-                for key, value in pretrained[wildcards.sae]["pretrained"].items()
-                if key == "format" or pretrained[wildcards.sae]["pretrained"]["repo"]
-            },
+            pretrained=pretrained_source(wildcards.sae),
             model=study["model"]["name"],
             hook=study["model"]["hook"],
             d_model=model_source.get("d_model"),

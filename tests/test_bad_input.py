@@ -1012,7 +1012,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: pretrained("saelens", lambda: gone("cfg.json")),
     ),
     (
-        "sae_weights.safetensors: tensor b_enc is missing; what is left is b_dec",
+        "sae_weights.safetensors: tensor b_enc is missing; the file has W_dec, W_enc, b_dec",
         nothing,
         lambda: pretrained("saelens", lambda: set_tensor("sae_weights.safetensors", "b_enc", None)),
     ),
@@ -1116,7 +1116,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: pretrained("dictionary-learning", lambda: truncate("ae.pt")),
     ),
     (
-        "sae.safetensors: tensor W_dec is missing; what is left is b_dec, encoder.bias",
+        "sae.safetensors: tensor W_dec is missing; the file has b_dec, encoder.bias, encoder.weight",
         nothing,
         lambda: pretrained("sparsify", lambda: set_tensor("sae.safetensors", "W_dec", None)),
     ),

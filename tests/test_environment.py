@@ -163,6 +163,9 @@ def test_the_studies_in_the_readme_are_valid(tmp_path, monkeypatch, block):
     (tmp_path / "corpus" / "one" / "text.txt").write_text("Some text.")
     (tmp_path / "models" / "my-model").mkdir(parents=True)
     (tmp_path / "models" / "my-model" / "config.json").write_text("{}")
+    (tmp_path / "saes" / "my-1536").mkdir(parents=True)
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        (tmp_path / "saes" / "my-1536" / name).touch()
     study = yaml.safe_load(block)
     merged = {**CONFIG, **study}
     for section, value in study.items():

@@ -247,7 +247,7 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"stitching.pairs": "some"},
         "stitching.pairs: 'some' is unknown; "
-        "give all, adjacent or a list of pairs such as [[small, large]]",
+        "give all, adjacent, family or a list of pairs such as [[small, large]]",
     ),
     ({"model.name": "a\nb"}, "model.name: 'a\\nb' is not allowed; write it on one line"),
     (

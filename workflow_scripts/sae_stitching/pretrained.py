@@ -54,7 +54,7 @@ def read_layout(layout: Layout) -> SAE:
 def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     """Fetch the files of one SAE from the Hugging Face hub into the hub's own cache.
 
-    A commit that is there already needs no connection.
+    Once they are there, no connection is needed.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     StudyError
         If the hub cannot be reached, or has no such repository, commit or files.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -86,8 +86,13 @@ def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     local: dict[str, str] = {}
 
     def exists(name: str) -> bool:
+        # What a commit has, and what it has not, never changes: both are kept, and known without
+        # a connection.
+        known = try_to_load_from_cache(repo, name, revision=revision)
+        if known is not None and not isinstance(known, str):
+            return False
         try:
-            local[name] = hf_hub_download(repo, name, revision=revision)
+            local[name] = known or hf_hub_download(repo, name, revision=revision)
         except LocalEntryNotFoundError:  # an EntryNotFoundError too, but it means no connection
             raise
         except EntryNotFoundError:

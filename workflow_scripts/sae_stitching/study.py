@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from sae_stitching import formats, language_model
 from sae_stitching.errors import StudyError
+from sae_stitching.published import PUBLISHED
 
 MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
@@ -82,6 +83,7 @@ def load_study(
     _resolve_text(study, Path(base))
     _check_shards(study)
     _resolve_saes(study, Path(base))
+    _check_paper(study)
     _resolve_stitching(study)
     return study
 
@@ -91,7 +93,34 @@ def pair_name(small: str, large: str) -> str:
     return f"{small}{PAIR_SEPARATOR}{large}"
 
 
+def split_pair_name(name: str) -> tuple[str, str]:
+    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
+    small, large = name.split(PAIR_SEPARATOR)
+    return small, large
+
+
 # The schema: reading it, and filling in its defaults
+
+
+def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
+    """Trained SAEs of different sizes that share architecture and seed, in order of size.
+
+    Parameters
+    ----------
+    saes
+        Resolved ``saes`` entries; of one size in a family the first counts.
+
+    Returns
+    -------
+    dict
+        Names of the SAEs by (architecture, seed), in the config's order.
+    """
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for sae in saes:
+        if "pretrained" not in sae:
+            sizes = found.setdefault((sae["architecture"], sae["seed"]), {})
+            sizes.setdefault(sae["d_sae"], sae["name"])
+    return {key: [sizes[d_sae] for d_sae in sorted(sizes)] for key, sizes in found.items()}
 
 
 @cache
@@ -503,6 +532,15 @@ def _resolve_saes(study: dict[str, Any], base: Path) -> None:
     study["saes"] = saes
 
 
+def _check_paper(study: Mapping[str, Any]) -> None:
+    paper, names = study["paper"], {sae["name"] for sae in study["saes"]}
+    if paper is not None and not names & set(PUBLISHED[paper].saes):
+        raise StudyError(
+            f"paper: no SAE of the study is named as one of {paper} "
+            f"({', '.join(PUBLISHED[paper].saes)}); name them after their sizes or remove the key"
+        )
+
+
 def _check_training(
     index: int, name: str, entry: Mapping[str, Any], training: Mapping[str, Any]
 ) -> None:
@@ -566,6 +604,14 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
     by_size = sorted(sizes, key=sizes.__getitem__)  # stable: the config's order among equals
     if stitching["pairs"] == "all":
         pairs = list(combinations(by_size, 2))
+    elif stitching["pairs"] == "family":
+        kin = families(study["saes"]).values()
+        pairs = [pair for family in kin for pair in combinations(family, 2)]
+        if not pairs:
+            raise StudyError(
+                "stitching.pairs: no two SAEs of one architecture and one seed differ in size; "
+                "choose all, or train more sizes"
+            )
     elif stitching["pairs"] == "adjacent":
         pairs = list(pairwise(by_size))
     else:

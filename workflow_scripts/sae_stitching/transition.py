@@ -112,3 +112,9 @@ def load_transition(path: str | Path, *, study: str | None = None) -> dict[str, 
             str(step): {name: file[f"{step}/{name}"][...] for name in _DATASETS}
             for step in file.attrs["steps"]
         }
+
+
+def load_transition_step(path: str | Path, *, study: str | None = None) -> dict[str, Any]:
+    """Read ``stitching/transition/<small>--<large>.h5``: the datasets of one step."""
+    with read_hdf5(path, format="transition_step", study=study) as file:
+        return {name: file[name][...] for name in _DATASETS}

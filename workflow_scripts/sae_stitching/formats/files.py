@@ -97,7 +97,7 @@ class Weights:
     """
 
     def __init__(self, path: str, tensors: Mapping[str, Tensor], d_model: int, d_sae: int) -> None:
-        self.path, self._tensors = path, dict(tensors)
+        self.path, self._tensors, self._names = path, dict(tensors), sorted(tensors)
         self._sizes = {"d_model": d_model, "d_sae": d_sae}
 
     def __contains__(self, name: str) -> bool:
@@ -124,8 +124,9 @@ class Weights:
             If it is missing, has another shape or type, or holds a non-finite value.
         """
         if name not in self._tensors:
-            there = ", ".join(sorted(self._tensors)) or "none"
-            raise StudyError(f"{self.path}: tensor {name} is missing; what is left is {there}")
+            raise StudyError(
+                f"{self.path}: tensor {name} is missing; the file has {', '.join(self._names)}"
+            )
         tensor = self._tensors.pop(name)
         shape = tuple(self._sizes[dimension] for dimension in dimensions)
         if tuple(tensor.shape) != shape:
