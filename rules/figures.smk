@@ -148,8 +148,8 @@ rule figure3:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "figure3", pair=study["stitching"]["pairs"][0], dpi=study["figures"]["dpi"]
@@ -175,8 +175,8 @@ rule figure7:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure7", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -198,8 +198,8 @@ rule figure8:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure8", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -223,8 +223,8 @@ rule figure12:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure12", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -246,8 +246,8 @@ rule figure14:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure14", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -272,8 +272,8 @@ rule figure15:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure15", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
@@ -295,8 +295,8 @@ rule figure16:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "figure16",
@@ -327,8 +327,8 @@ rule figure17:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
         job=job("figure17", saes=list(saes), dpi=study["figures"]["dpi"]),
     message:
@@ -362,8 +362,8 @@ rule plot_figure18:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job(
             "plot_figure18", pair=names(wildcards), dpi=study["figures"]["dpi"]
@@ -387,8 +387,8 @@ rule figure19:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure19", dpi=study["figures"]["dpi"]),
     message:
@@ -412,8 +412,8 @@ rule significance:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "significance",
@@ -444,8 +444,8 @@ rule orders:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("orders", steps=steps, dpi=study["figures"]["dpi"]),
     message:

@@ -171,8 +171,8 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=scaled(6000),
+        runtime=scaled(240),
     params:
         job=job(
             "cross_entropy",

@@ -74,8 +74,8 @@ rule activation_similarity:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     params:
         job=job("activation_similarity", threads=1),
     message:
