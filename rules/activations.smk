@@ -6,7 +6,7 @@ rule cache_activations:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
     output:
-        f"{results}/activations/{{split}}/{{shard}}.h5",
+        shard_file(f"{results}/activations/{{split}}/{{shard}}.h5"),
     log:
         f"{results}/logs/cache_activations/{{split}}/{{shard}}.log",
     benchmark:

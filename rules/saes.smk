@@ -49,7 +49,8 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(6000),
+        # Both matrices, and the encoder twice more in float64 where the SAE is gated.
+        mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
         runtime=scaled(60),
     params:
         job=lambda wildcards: job(
@@ -90,7 +91,7 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(6000),
+        mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(30),
     params:
         job=job(
@@ -171,7 +172,7 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=scaled(6000),
+        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
         runtime=scaled(240),
     params:
         job=job(

@@ -41,7 +41,8 @@ rule subgraphs:
             otherwise=[],
         ),
     output:
-        f"{results}/subgraphs/{{pair}}.h5",
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+        graph=f"{results}/subgraphs/{{pair}}.graphml",
     log:
         f"{results}/logs/subgraphs/{{pair}}.log",
     benchmark:
@@ -74,8 +75,8 @@ rule activation_similarity:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(4000),
-        runtime=scaled(60),
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job("activation_similarity", threads=1),
     message:

@@ -163,8 +163,8 @@ rule random_insertion:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(4000),
-        runtime=scaled(240),
+        mem_mb=scaled(orders_mb),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
     params:
         job=job(
             "random_insertion",
@@ -191,8 +191,8 @@ rule transition_orders:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(4000),
-        runtime=scaled(240),
+        mem_mb=scaled(orders_mb),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
     params:
         job=job(
             "transition_orders",

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sae_stitching.families import Family, family
 from sae_stitching.figures.bipartite import draw_family, row
 from sae_stitching.figures.style import (
     LARGER_SAE,
@@ -20,6 +19,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
+from sae_stitching.latent_families import Family, family
 from sae_stitching.similarity import Similarity
 from sae_stitching.subgraphs import Subgraphs
 
@@ -49,7 +49,7 @@ def figure12_table(
     Parameters
     ----------
     table
-        From `families.component_types`.
+        From `latent_families.component_types`.
     graphs, similarities
         Of each pair.
 
@@ -95,7 +95,7 @@ def figure12(
     Parameters
     ----------
     table
-        From `families.component_types`.
+        From `latent_families.component_types`.
     families
         From `figure12_table`.
     thetas

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_stitching.families import Family, component_sizes
 from sae_stitching.figures.bipartite import draw_family
 from sae_stitching.figures.style import (
     GUIDE,
@@ -17,6 +16,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
+from sae_stitching.latent_families import Family, component_sizes
 from sae_stitching.subgraphs import Subgraphs
 from sae_stitching.swaps import Swaps
 
