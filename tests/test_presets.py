@@ -156,7 +156,8 @@ def stand_in(preset: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
         "model": {"name": str(folder / "model")},
         "text": {"dataset": {"path": str(folder / "text.jsonl"), "revision": None}},
         "tokens": {"context": CONTEXT, "eval_fraction": 0.5, "max_eval_sequences": 40},
-        "activations": {"eval_shards": 2},
+        # Kept, to be looked at.
+        "activations": {"eval_shards": 2, "temporary": False},
         "evaluation": {"ce_tokens": 256},
         "stitching": {"pairs": "all", "transition": names, "bootstrap_samples": 50},
     }
