@@ -11,7 +11,7 @@ PEERS := .venv-peers
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test test-peers lint bench-training lock clean-env
+.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training bench-scale lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
@@ -22,6 +22,20 @@ test: $(VENV)/.dev
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done
 	$(PEERS)/bin/python -m pytest tests/peers
+
+# On a SLURM cluster of one node, which it sets up on this machine: for root, in a container.
+test-slurm: $(VENV)/.dev slurm
+	tests/slurm/run
+
+# What profiles/slurm needs.
+slurm: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-slurm.lock
+
+# Kill the tiny preset over and over; KILLS and SEED say how often and when.
+KILLS ?= 100
+SEED ?= 0
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -53,6 +67,11 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	# library needs it here.
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
+
+# Every step at the paper's largest size, on synthetic dictionaries. SHARES=8 is an eighth alone.
+SHARES ?= 8 4 2 1
+bench-scale: $(VENV)/.run
+	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

@@ -105,6 +105,11 @@ def shards(split):
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
 
 
+def shard_file(path):
+    """A shard of activations, which goes when its last reader is done where the study says so."""
+    return temp(path) if study["activations"]["temporary"] else path
+
+
 def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]

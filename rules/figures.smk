@@ -1,33 +1,6 @@
 # Figures, each as PDF and PNG with the numbers it shows as CSV beside it.
 
 
-rule figure3:
-    input:
-        subgraphs=f"{results}/subgraphs/{pairs[0]}.h5",
-        similarity=f"{results}/similarity/{pairs[0]}.h5",
-        swaps=f"{results}/stitching/swaps/{pairs[0]}.h5",
-    output:
-        multiext(f"{results}/figures/figure3", ".pdf", ".png", ".csv"),
-    log:
-        f"{results}/logs/figure3.log",
-    benchmark:
-        f"{results}/benchmarks/figure3.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(10),
-    params:
-        job=job(
-            "figure3", pair=study["stitching"]["pairs"][0], dpi=study["figures"]["dpi"]
-        ),
-    message:
-        "Draw Figure 3"
-    script:
-        "../workflow_scripts/figure3.py"
-
-
 rule figure4:
     input:
         collect(
@@ -85,6 +58,106 @@ rule figure5:
         "Draw Figure 5"
     script:
         "../workflow_scripts/figure5.py"
+
+
+rule figure13:
+    input:
+        rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
+        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
+    output:
+        multiext(f"{results}/figures/figure13", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/figure13.log",
+    benchmark:
+        f"{results}/benchmarks/figure13.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw Figure 13"
+    script:
+        "../workflow_scripts/figure13.py"
+
+
+rule family_transitions:
+    input:
+        [
+            f"{results}/stitching/transition/{pair}.h5"
+            for architecture, seed, pair in kin_steps
+        ],
+    output:
+        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/family_transitions.log",
+    benchmark:
+        f"{results}/benchmarks/family_transitions.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the transitions of the families of SAEs"
+    script:
+        "../workflow_scripts/family_transitions.py"
+
+
+rule plot_reproduction:
+    input:
+        rules.reproduction.output[0],
+    output:
+        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/plot_reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/plot_reproduction.py"
+
+
+rule figure3:
+    input:
+        subgraphs=f"{results}/subgraphs/{pairs[0]}.h5",
+        similarity=f"{results}/similarity/{pairs[0]}.h5",
+        swaps=f"{results}/stitching/swaps/{pairs[0]}.h5",
+    output:
+        multiext(f"{results}/figures/figure3", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/figure3.log",
+    benchmark:
+        f"{results}/benchmarks/figure3.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job(
+            "figure3", pair=study["stitching"]["pairs"][0], dpi=study["figures"]["dpi"]
+        ),
+    message:
+        "Draw Figure 3"
+    script:
+        "../workflow_scripts/figure3.py"
 
 
 rule figure7:
@@ -158,30 +231,6 @@ rule figure12:
         "Draw Figure 12"
     script:
         "../workflow_scripts/figure12.py"
-
-
-rule figure13:
-    input:
-        rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
-        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
-    output:
-        multiext(f"{results}/figures/figure13", ".pdf", ".png", ".csv"),
-    log:
-        f"{results}/logs/figure13.log",
-    benchmark:
-        f"{results}/benchmarks/figure13.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(10),
-    params:
-        job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
-    message:
-        "Draw Figure 13"
-    script:
-        "../workflow_scripts/figure13.py"
 
 
 rule figure14:
@@ -403,52 +452,3 @@ rule orders:
         "Compare the orders of the transition"
     script:
         "../workflow_scripts/orders.py"
-
-
-rule family_transitions:
-    input:
-        [
-            f"{results}/stitching/transition/{pair}.h5"
-            for architecture, seed, pair in kin_steps
-        ],
-    output:
-        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
-    log:
-        f"{results}/logs/family_transitions.log",
-    benchmark:
-        f"{results}/benchmarks/family_transitions.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(10),
-    params:
-        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
-    message:
-        "Draw the transitions of the families of SAEs"
-    script:
-        "../workflow_scripts/family_transitions.py"
-
-
-rule plot_reproduction:
-    input:
-        rules.reproduction.output[0],
-    output:
-        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
-    log:
-        f"{results}/logs/plot_reproduction.log",
-    benchmark:
-        f"{results}/benchmarks/plot_reproduction.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(10),
-    params:
-        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
-    message:
-        "Draw the paper's numbers beside the study's"
-    script:
-        "../workflow_scripts/plot_reproduction.py"

@@ -22,6 +22,8 @@ rule train_sae:
     resources:
         mem_mb=scaled(training_mb),
         runtime=scaled(training_minutes),
+        # For a cluster to grant; one machine's GPU is shared by as many as run there.
+        gpu=lambda wildcards: int(saes[wildcards.sae]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -49,8 +51,9 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        # Both matrices, and the encoder twice more in float64 where the SAE is gated.
+        mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
+        runtime=scaled(60),
     params:
         job=lambda wildcards: job(
             "import_sae",
@@ -90,8 +93,8 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30),
     params:
         job=job(
             "export_sae",

@@ -41,7 +41,8 @@ rule subgraphs:
             otherwise=[],
         ),
     output:
-        f"{results}/subgraphs/{{pair}}.h5",
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+        graph=f"{results}/subgraphs/{{pair}}.graphml",
     log:
         f"{results}/logs/subgraphs/{{pair}}.log",
     benchmark:

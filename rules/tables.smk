@@ -71,8 +71,8 @@ rule families:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "families",
@@ -103,8 +103,8 @@ rule reproduction:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=job("reproduction", paper=study["paper"], pairs=published_subgraphs),
     message:

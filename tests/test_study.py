@@ -393,14 +393,14 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "saes[1].pretrained.repo: 'gpt2' is not allowed; write it as owner/name",
     ),
     (
-        {"saes[1].pretrained": {**HUB, "revision": "main"}},
-        "saes[1].pretrained.revision: 'main' is not allowed; "
-        "give the 40 lower-case hexadecimal digits of a commit, in quotes",
+        {"saes[1].pretrained": {**HUB, "revision": "0123abc"}},
+        "saes[1].pretrained.revision: '0123abc' is not allowed; "
+        "give all 40 digits of a commit, in quotes, or a branch or a tag",
     ),
     (
         {"saes[1].pretrained": {"repo": HUB["repo"], "path": "768"}},
         "saes[1].pretrained.revision: this key is missing; give the commit of somebody/saes, "
-        "40 hexadecimal digits",
+        "all 40 digits",
     ),
     (
         {"saes[1].pretrained": {"revision": HUB["revision"], "path": "768"}},
@@ -424,6 +424,16 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         {"saes[1].pretrained": {"path": "."}},
         "saes[1].pretrained.path: .: there is no sae_weights.safetensors or params.npz or ae.pt or "
         "sae.safetensors; name the folder of an SAE",
+    ),
+    # The paper
+    (
+        {"paper": "gpt2"},
+        "paper: 'gpt2' is unknown; choose gpt2-small or gemma-2-2b, or remove the key",
+    ),
+    (
+        {"paper": "gemma-2-2b"},
+        "paper: no SAE of the study is named as one of gemma-2-2b (16384, 32768); name them after "
+        "their sizes or remove the key",
     ),
     (
         {"training.architecture": "batchtopk", "saes[1].k": 129},
@@ -622,6 +632,12 @@ def test_the_format_goes_by_the_files(
         }
         # Resolved once more, it stays as it is.
         assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", HUB["revision"]])
+def test_a_revision_may_be_a_branch_or_a_tag(revision: str) -> None:
+    study = load({"saes[0].pretrained": {**HUB, "revision": revision}})
+    assert study["saes"][0]["pretrained"]["revision"] == revision
 
 
 def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None:

@@ -482,6 +482,17 @@ def test_the_tiny_preset_has_something_of_everything(away):
     assert (pd.read_csv(tables / "sae_properties.csv")["n_live"] > 10).all()
 
 
+def test_temporary_shards_go(copy):
+    # A dry run says what would be removed; nothing is, as long as the config does not ask for it.
+    for temporary in (True, False):
+        status, said = copy.snakemake(
+            "--dry-run", "--forceall", config={"activations": {"temporary": temporary}}
+        )
+        assert status == 0
+        removed = re.findall(r"Would remove temporary output \S*/activations/(\S+)\.h5", said)
+        assert sorted(removed) == (sorted(SHARDS) if temporary else [])
+
+
 # What makes results stale
 
 

@@ -571,7 +571,7 @@ def _resolve_pretrained(entry: Mapping[str, Any], key: str, base: Path) -> dict[
         if pretrained["revision"] is None:
             raise StudyError(
                 f"{key}.revision: this key is missing; give the commit of {pretrained['repo']}, "
-                "40 hexadecimal digits"
+                "all 40 digits"
             )
         if path.startswith(("/", "~")) or ".." in path.split("/"):
             raise StudyError(f"{key}.path: {path} is no path inside a repository; give one")
