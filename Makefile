@@ -11,7 +11,8 @@ PEERS := .venv-peers
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training bench-scale lock clean-env
+.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training bench-scale \
+  bench-caching lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
@@ -72,6 +73,11 @@ $(PEERS)/.done: benchmarks/requirements.txt
 SHARES ?= 8 4 2 1
 bench-scale: $(VENV)/.run
 	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
+
+# Caching beside the bare Hugging Face model, on the default study's model.
+bench-caching: $(VENV)/.run
+	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
+	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/*
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:
