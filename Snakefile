@@ -20,6 +20,7 @@ include: "rules/similarity.smk"
 include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/explorer.smk"
 
 
 rule all:
@@ -30,3 +31,4 @@ rule all:
         rules.figure13.output,
         rules.sae_properties.output,
         rules.pairs.output,
+        rules.explorer.output,

@@ -1,5 +1,6 @@
 # The study's config, checked, and what all rules share.
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def job(rule, **settings):
 def shared_job(rule, **settings):
     """Params of a rule whose result all studies share."""
     return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
+
+
+def folder_hash(folder):
+    """SHA-256 of the files in a folder of the repository: what a page is made of besides code."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(workflow.basedir) / folder).iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def shards(split):

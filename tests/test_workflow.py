@@ -72,6 +72,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     "figure5": (),
     "figure13": (),
     "pairs": (),
+    "passages": tuple(SIZES),
+    "explorer": (),
 }
 
 
@@ -88,9 +90,9 @@ EVERYTHING = jobs(*JOBS)
 FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
 FROM_SAES = FROM_ACTIVATIONS - jobs("cache_activations")
-FROM_SIMILARITY = FROM_SAES - jobs("train_sae", "encode", "evaluate", "sae_properties")
+FROM_SIMILARITY = FROM_SAES - jobs("train_sae", "encode", "evaluate", "sae_properties", "passages")
 FROM_SUBGRAPHS = jobs("subgraphs", "swaps", "transition_step", "transition", "plot_figure4") | jobs(
-    "figure5", "figure13", "pairs"
+    "figure5", "figure13", "pairs", "explorer"
 )
 FIGURES = jobs("plot_figure4", "figure5", "figure13")
 
@@ -207,6 +209,9 @@ def result_files() -> set[str]:
         *(f"{kind}/{sae}.h5" for kind in ("saes", "codes") for sae in SIZES),
         *(f"saes/{sae}.csv" for sae in SIZES),
         *(f"evaluation/{sae}.json" for sae in SIZES),
+        *(f"passages/{sae}.h5" for sae in SIZES),
+        "explorer/index.html",
+        "explorer/.snakemake_timestamp",
         *(f"{kind}/{pair}.h5" for kind in ("similarity", "subgraphs") for pair in PAIRS),
         *(
             f"stitching/{kind}/{pair}.h5"
@@ -304,6 +309,14 @@ def test_hdf5_files_hold_the_promised_datasets(away):
         check(f"saes/{sae}.h5", weights, attributes)
         codes = {"indptr": ((n_eval + 1,), i8), "indices": ((None,), i4), "values": ((None,), f4)}
         check(f"codes/{sae}.h5", codes, {"d_sae"})
+        passages = {
+            "sequence": ((size, 8), i4),
+            "position": ((size, 8), i4),
+            "activation": ((size, 8), f4),
+            "window": ((size, 8, 25), f4),
+            "n_active": ((size,), i8),
+        }
+        check(f"passages/{sae}.h5", passages, {"n_tokens", "before"})
     for pair in PAIRS:
         small, large = (SIZES[sae] for sae in pair.split("--"))
         similarity = {
@@ -474,11 +487,11 @@ def test_the_summary_says_what_a_run_would_do(away):
 
 
 OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | jobs(
-    "sae_properties", "transition", "figure5", "figure13", "pairs"
+    "sae_properties", "transition", "figure5", "figure13", "pairs", "explorer"
 )
 NEW_PAIRS = tuple(f"{sae}--256" for sae in SIZES)
 OF_256 = (
-    {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate")}
+    {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate", "passages")}
     | {
         f"{rule}/{pair}"
         for rule, instances in JOBS.items()
@@ -486,7 +499,7 @@ OF_256 = (
         for pair in NEW_PAIRS
     }
     | {"transition_step/128--256"}
-    | jobs("sae_properties", "transition", "figure5", "figure13", "pairs")
+    | jobs("sae_properties", "transition", "figure5", "figure13", "pairs", "explorer")
 )
 CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "model.hook": ({"model": {"hook": "blocks.0.hook_resid_pre"}}, FROM_ACTIVATIONS),
@@ -499,9 +512,9 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "one more SAE": ({"saes": [*LIST, {"d_sae": 256}]}, OF_256),
     "one SAE fewer": (
         {"saes": LIST[:2]},
-        jobs("sae_properties", "transition", "figure5", "figure13", "pairs"),
+        jobs("sae_properties", "transition", "figure5", "figure13", "pairs", "explorer"),
     ),
-    "order of the SAEs": ({"saes": LIST[::-1]}, jobs("sae_properties")),
+    "order of the SAEs": ({"saes": LIST[::-1]}, jobs("sae_properties", "explorer")),
     "similarity.floor": ({"similarity": {"floor": FLOOR + 0.05}}, FROM_SIMILARITY),
     "stitching.threshold": ({"stitching": {"threshold": THETA + 0.125}}, FROM_SUBGRAPHS),
     "stitching.threshold auto": ({"stitching": {"threshold": "auto"}}, FROM_SUBGRAPHS),
@@ -509,13 +522,18 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"stitching": {"bootstrap_samples": 300}},
         jobs("roc", "figure13", "pairs"),
     ),
-    "stitching.pairs": ({"stitching": {"pairs": "adjacent"}}, jobs("figure13", "pairs")),
+    "stitching.pairs": (
+        {"stitching": {"pairs": "adjacent"}},
+        jobs("figure13", "pairs", "explorer"),
+    ),
     "stitching.transition": (
         {"stitching": {"transition": ["32", "64"]}},
         jobs("transition", "figure5"),
     ),
     "no transition": ({"stitching": {"transition": []}}, set()),
     "figures.dpi": ({"figures": {"dpi": 150}}, FIGURES),
+    "explorer.passages": ({"explorer": {"passages": 3}}, jobs("passages", "explorer")),
+    "explorer.nearest": ({"explorer": {"nearest": 2}}, jobs("explorer")),
     "cache": ({"cache": "elsewhere"}, set()),
     "a source that is not used": (
         {
@@ -567,12 +585,13 @@ def edited(path: Path, how: str) -> Iterator[None]:
 
 
 STITCHED = jobs("insertions", "swaps", "threshold", "roc", "pairs") | (
-    jobs("transition_step", "transition") | FIGURES
+    jobs("transition_step", "transition", "explorer") | FIGURES
 )
 # What has to be done again after a change of a file, and what may be besides: a rule hangs on
 # every module that its script imports, also on one whose change cannot reach its result.
 CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "figures/figure4.py": (LIBRARY, jobs("plot_figure4"), set()),
+    "explorer_page/page.js": (LIBRARY, jobs("explorer"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "training.py": (LIBRARY, FROM_SAES, set()),
     "language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
