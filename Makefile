@@ -5,19 +5,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Libraries that the benchmarks compare with.
+# Libraries that tests/peers and the benchmarks compare with.
 PEERS := .venv-peers
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test lint bench-training lock clean-env
+.PHONY: figures test test-peers lint bench-training lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
+test-peers: $(PEERS)/.done
+	$(PEERS)/bin/python -m pytest tests/peers
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,7 +49,7 @@ bench-training: $(VENV)/.run $(PEERS)/.done
 $(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r $<
-	# nnsight asks for torchvision, whose CUDA build breaks transformers beside a CPU torch; neither
+	# nnsight asks for torchvision, whose CUDA build breaks transformers beside a CPU torch; no
 	# library needs it here.
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@

@@ -32,3 +32,13 @@ rule all:
         rules.sae_properties.output,
         rules.pairs.output,
         rules.explorer.output,
+        branch(
+            len(kin) > 1,
+            then=rules.families.output + rules.family_transitions.output,
+            otherwise=[],
+        ),
+        branch(
+            bool(study["paper"]),
+            then=[rules.reproduction.output, rules.plot_reproduction.output],
+            otherwise=[],
+        ),

@@ -70,7 +70,7 @@ def run_ours(args):
         k=args.k,
         sparsity_coefficient=args.sparsity,
         decoder_norm_penalty=False,
-        bandwidth=0.2,
+        bandwidth=1.0,
         lr=args.lr,
         betas=(0.9, 0.999),
         batch_size=args.batch_size,

@@ -15,8 +15,13 @@ rule cache_activations:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=scaled(6000),
+        runtime=scaled(
+            lambda wildcards: 30
+            + n_tokens(wildcards.split)
+            / study["activations"][f"{wildcards.split}_shards"]
+            / 60e3
+        ),
     params:
         job=lambda wildcards: job(
             "cache_activations",

@@ -1,15 +1,19 @@
 # The study's config, checked, and what all rules share.
 
 import hashlib
+import math
 import sys
 from pathlib import Path
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
+from sae_stitching import formats
 from sae_stitching.errors import StudyError
+from sae_stitching.language_model import model_facts
 from sae_stitching.provenance import code_hash
-from sae_stitching.study import PAIR_SEPARATOR, load_study, pair_name
+from sae_stitching.published import PUBLISHED
+from sae_stitching.study import families, load_study, pair_name, split_pair_name
 
 try:
     study = load_study(
@@ -27,14 +31,39 @@ cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
+pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
+trained = {name: sae for name, sae in saes.items() if name not in pretrained}
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Families that are compared, and the steps from size to size inside them.
+kin = {
+    key: names
+    for key, names in families(study["saes"]).items()
+    if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
+}
+kin_steps = [
+    [*key, pair_name(*step)]
+    for key, names in kin.items()
+    for step in zip(names, names[1:])
+    if pair_name(*step) in pairs
+]
+# Pairs of the study whose connected subgraphs the paper counts.
+published_subgraphs = [
+    name
+    for pair in (PUBLISHED[study["paper"]].subgraphs if study["paper"] else ())
+    if (name := pair_name(*pair)) in pairs
+]
+
+
+def one_of(choices):
+    """Pattern of these names; of no name at all where there are none."""
+    return "|".join(map(re.escape, choices)) or "(?!)"
 
 
 wildcard_constraints:
-    sae="|".join(map(re.escape, saes)),
-    pair="|".join(map(re.escape, pairs)),
+    sae=one_of(saes),
+    pair=one_of(pairs),
     split="train|eval",
     shard=r"\d+",
 
@@ -67,6 +96,26 @@ def shards(split):
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
 
 
+def pretrained_source(name):
+    """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
+    source = pretrained[name]["pretrained"]
+    return source if source["repo"] else {"format": source["format"]}
+
+
+def pretrained_files(wildcards):
+    """Local files of a pretrained SAE; those on a hub are fetched by the job."""
+    source = pretrained[wildcards.sae]["pretrained"]
+    if source["repo"] is not None:
+        return {}
+    layout = formats.find_local(source["path"], source["format"])
+    # Not every format has settings.
+    return {
+        key: path
+        for key, path in (("weights", layout.weights), ("settings", layout.settings))
+        if path is not None
+    }
+
+
 def sae_files(wildcards):
     """The SAEs of a pair."""
     return dict(
@@ -87,7 +136,7 @@ def stitching_inputs(wildcards):
 
 def names(wildcards):
     """Names of the smaller and the larger SAE of a pair."""
-    return wildcards.pair.split(PAIR_SEPARATOR)
+    return split_pair_name(wildcards.pair)
 
 
 def fetched(name):
@@ -113,3 +162,63 @@ def text_inputs():
     if study["text"]["source"] == "files":
         return study["text"]["files"]
     return [fetched(study["text"]["source"])] if text_source else []
+
+
+# Resources. They follow the size of the work as far as the config tells it. What only the data can
+# tell is assumed: the d_model of Gemma 2 2B while the model is not fetched, ten million tokens
+# where no number of sequences is set, and cores that multiply matrices at 20 GFLOP/s.
+
+d_model = (model_source or model_facts(study["model"]["name"])).get("d_model", 2304)
+
+
+def scaled(amount):
+    """A resource: `amount`, or what it gives for the wildcards, once more at every attempt."""
+
+    def resource(wildcards, attempt):
+        return math.ceil(attempt * (amount(wildcards) if callable(amount) else amount))
+
+    return resource
+
+
+def matrix_mb(*names):
+    """Megabytes of a float32 matrix (d_sae, d_model) of each of these SAEs."""
+    return sum(4e-6 * saes[name]["d_sae"] * d_model for name in names)
+
+
+def n_tokens(split):
+    """Tokens of a split."""
+    sequences = study["tokens"][f"max_{split}_sequences"]
+    if sequences is not None:
+        return sequences * study["tokens"]["context"]
+    return 10e6 * (study["tokens"]["eval_fraction"] if split == "eval" else 1)
+
+
+def product_minutes(rows, *names):
+    """Minutes of the product of `rows` vectors of d_model with a matrix of each of these SAEs."""
+    return sum(2 * rows * saes[name]["d_sae"] * d_model for name in names) / 20e9 / 60
+
+
+def stitching_mb(wildcards):
+    """Memory of a pass over a pair's codes: both decoders in float64, and a block of tokens."""
+    return 1500 + 2 * matrix_mb(*names(wildcards))
+
+
+def stitching_minutes(wildcards):
+    """Minutes of a pass over a pair's codes, at a thousand tokens a second."""
+    return 30 + n_tokens("eval") / 60e3
+
+
+def training_mb(wildcards):
+    """Memory of training: the matrices with gradients and moments, and a batch before sparsity."""
+    sae = saes[wildcards.sae]
+    batch = 4e-6 * sae["batch_size"] * sae["d_sae"]
+    buffer = 4e-6 * sae["shuffle_buffer"] * d_model
+    return 2000 + 12 * matrix_mb(wildcards.sae) + 4 * batch + 2 * buffer
+
+
+def training_minutes(wildcards):
+    """Minutes of training on two cores; no more than two days, since more is for a GPU."""
+    sae = saes[wildcards.sae]
+    # The encoder's product is dense; the rest of a step takes no longer than that.
+    steps = 2 * product_minutes(sae["steps"] * sae["batch_size"], wildcards.sae)
+    return min(60 + steps, 2880)

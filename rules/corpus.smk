@@ -15,8 +15,8 @@ rule tokenise:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(4000),
+        runtime=scaled(30 + (n_tokens("train") + n_tokens("eval")) / 600e3),
     params:
         job=job(
             "tokenise",

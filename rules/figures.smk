@@ -25,8 +25,8 @@ rule plot_figure4:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job(
             "plot_figure4", pair=names(wildcards), dpi=study["figures"]["dpi"]
@@ -50,8 +50,8 @@ rule figure5:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure5", dpi=study["figures"]["dpi"]),
     message:
@@ -74,11 +74,60 @@ rule figure13:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("figure13", pairs=pairs, dpi=study["figures"]["dpi"]),
     message:
         "Draw Figure 13"
     script:
         "../workflow_scripts/figure13.py"
+
+
+rule family_transitions:
+    input:
+        [
+            f"{results}/stitching/transition/{pair}.h5"
+            for architecture, seed, pair in kin_steps
+        ],
+    output:
+        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/family_transitions.log",
+    benchmark:
+        f"{results}/benchmarks/family_transitions.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the transitions of the families of SAEs"
+    script:
+        "../workflow_scripts/family_transitions.py"
+
+
+rule plot_reproduction:
+    input:
+        rules.reproduction.output[0],
+    output:
+        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/plot_reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/plot_reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("plot_reproduction", dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/plot_reproduction.py"

@@ -1,4 +1,4 @@
-# SAEs: training, codes of the eval tokens, properties.
+# SAEs: trained here or read from other libraries' files, codes of the eval tokens, properties.
 
 
 rule train_sae:
@@ -11,14 +11,17 @@ rule train_sae:
         f"{results}/logs/train_sae/{{sae}}.log",
     benchmark:
         f"{results}/benchmarks/train_sae/{{sae}}.tsv"
+    # The others are imported.
+    wildcard_constraints:
+        sae=one_of(trained),
     # The largest first: it takes longest.
     priority: lambda wildcards: saes[wildcards.sae]["d_sae"]
     conda:
         "../envs/sae-stitching.yaml"
     threads: lambda wildcards: saes[wildcards.sae]["threads"]
     resources:
-        mem_mb=6000,
-        runtime=600,
+        mem_mb=scaled(training_mb),
+        runtime=scaled(training_minutes),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -29,6 +32,76 @@ rule train_sae:
         "Train SAE {wildcards.sae}"
     script:
         "../workflow_scripts/train_sae.py"
+
+
+rule import_sae:
+    input:
+        unpack(pretrained_files),
+    output:
+        f"{results}/saes/{{sae}}.h5",
+    log:
+        f"{results}/logs/import_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/import_sae/{{sae}}.tsv"
+    wildcard_constraints:
+        sae=one_of(pretrained),
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        job=lambda wildcards: job(
+            "import_sae",
+            d_sae=pretrained[wildcards.sae]["d_sae"],
+            pretrained=pretrained_source(wildcards.sae),
+            model=study["model"]["name"],
+            hook=study["model"]["hook"],
+            d_model=model_source.get("d_model"),
+        ),
+    message:
+        "Import SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/import_sae.py"
+
+
+rule export:
+    input:
+        collect(
+            f"{results}/export/{{sae}}/{{file}}",
+            sae=saes,
+            file=("cfg.json", "sae_weights.safetensors"),
+        ),
+    localrule: True
+
+
+rule export_sae:
+    input:
+        f"{results}/saes/{{sae}}.h5",
+    output:
+        settings=f"{results}/export/{{sae}}/cfg.json",
+        weights=f"{results}/export/{{sae}}/sae_weights.safetensors",
+    log:
+        f"{results}/logs/export_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/export_sae/{{sae}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+    params:
+        job=job(
+            "export_sae",
+            context=study["tokens"]["context"],
+            center_writing_weights=study["model"]["center_writing_weights"],
+        ),
+    message:
+        "Export SAE {wildcards.sae} for SAELens"
+    script:
+        "../workflow_scripts/export_sae.py"
 
 
 rule encode:
@@ -45,8 +118,10 @@ rule encode:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(
+            lambda wildcards: 30 + 2 * product_minutes(n_tokens("eval"), wildcards.sae)
+        ),
     params:
         job=job("encode", threads=1),
     message:
@@ -70,8 +145,8 @@ rule evaluate:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30 + n_tokens("eval") / 60e3),
     params:
         job=job("evaluate", threads=1),
     message:

@@ -14,8 +14,16 @@ rule similarity:
         "../envs/sae-stitching.yaml"
     threads: study["similarity"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(
+            lambda wildcards: 2500
+            + 3 * matrix_mb(*names(wildcards))
+            + study["similarity"]["full_matrix_mb"]
+        ),
+        runtime=scaled(
+            lambda wildcards: 10
+            + 2
+            * product_minutes(saes[names(wildcards)[1]]["d_sae"], names(wildcards)[0])
+        ),
     params:
         job=job("similarity", **study["similarity"]),
     message:
@@ -42,8 +50,8 @@ rule subgraphs:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
         job=job("subgraphs", threshold=study["stitching"]["threshold"]),
     message:

@@ -15,8 +15,8 @@ rule fetch_source:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=scaled(1000),
+        runtime=scaled(30),
     params:
         job=lambda wildcards: {"source": study["sources"][wildcards.source]},
     message:
@@ -41,8 +41,8 @@ rule prepare_gguf_model:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=scaled(8000),
+        runtime=scaled(30),
     params:
         job=shared_job("prepare_gguf_model"),
     message:
@@ -62,8 +62,8 @@ rule make_random_model:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("make_random_model", source=model_source),
     message:

@@ -15,8 +15,8 @@ rule insertions:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job("insertions", threads=1),
     message:
@@ -39,8 +39,8 @@ rule swaps:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job("swaps", threads=1),
     message:
@@ -63,8 +63,8 @@ rule threshold:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job("threshold", threads=1),
     message:
@@ -87,8 +87,8 @@ rule transition_step:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
     params:
         job=job("transition_step", threads=1),
     message:
@@ -110,8 +110,8 @@ rule transition:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("transition", steps=steps),
     message:
@@ -133,8 +133,8 @@ rule roc:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=scaled(4000),
+        runtime=scaled(30),
     params:
         job=job(
             "roc",

@@ -14,8 +14,8 @@ rule sae_properties:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=job("sae_properties", saes=list(saes)),
     message:
@@ -41,11 +41,68 @@ rule pairs:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job("pairs", pairs=pairs),
     message:
         "Tabulate the pairs"
     script:
         "../workflow_scripts/pairs.py"
+
+
+rule families:
+    input:
+        pairs=rules.pairs.output,
+        saes=rules.sae_properties.output,
+    output:
+        table=f"{results}/tables/families.csv",
+        figure=multiext(f"{results}/figures/families", ".pdf", ".png", ".csv"),
+    log:
+        f"{results}/logs/families.log",
+    benchmark:
+        f"{results}/benchmarks/families.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job(
+            "families",
+            families=[
+                {"architecture": architecture, "seed": seed, "saes": names}
+                for (architecture, seed), names in kin.items()
+            ],
+            dpi=study["figures"]["dpi"],
+        ),
+    message:
+        "Set the families of SAEs side by side"
+    script:
+        "../workflow_scripts/families.py"
+
+
+rule reproduction:
+    input:
+        saes=rules.sae_properties.output[0],
+        pairs=rules.pairs.output[0],
+        subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=published_subgraphs),
+    output:
+        f"{results}/tables/reproduction.csv",
+    log:
+        f"{results}/logs/reproduction.log",
+    benchmark:
+        f"{results}/benchmarks/reproduction.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        job=job("reproduction", paper=study["paper"], pairs=published_subgraphs),
+    message:
+        "Set the paper's numbers beside the study's"
+    script:
+        "../workflow_scripts/reproduction.py"

@@ -128,6 +128,8 @@ def documented_keys() -> dict[str, str]:
 def test_the_readme_has_every_config_key_and_its_default():
     documented = documented_keys()
     expected: dict[str, dict[str, Any]] = {"saes[].d_sae": {}}
+    entry = SCHEMA["properties"]["saes"]["items"]["properties"]
+    expected |= dict(schema_keys("saes[].pretrained", entry["pretrained"]))
     for section, rule in SCHEMA["properties"].items():
         assert f"`{section}`" in README
         if section not in ("sources", "saes"):
@@ -161,6 +163,9 @@ def test_the_studies_in_the_readme_are_valid(tmp_path, monkeypatch, block):
     (tmp_path / "corpus" / "one" / "text.txt").write_text("Some text.")
     (tmp_path / "models" / "my-model").mkdir(parents=True)
     (tmp_path / "models" / "my-model" / "config.json").write_text("{}")
+    (tmp_path / "saes" / "my-1536").mkdir(parents=True)
+    for name in ("cfg.json", "sae_weights.safetensors"):
+        (tmp_path / "saes" / "my-1536" / name).touch()
     study = yaml.safe_load(block)
     merged = {**CONFIG, **study}
     for section, value in study.items():

@@ -1,6 +1,7 @@
 """Insertions, swaps, threshold curves and transitions against brute-force Eq. 5."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ class Case:
         return connected_subgraphs(cosines, threshold)
 
 
-def make_case(seed, architectures, d_small, d_large, d_model, lengths, applies, blocks=1):
+def make_case(seed, architectures, d_small, d_large, d_model, lengths, applies, blocks=0):
     generator = torch.Generator().manual_seed(seed)
     small, large = (
         random_sae(generator, d_model, d, architecture, apply_b_dec_to_input=applies)
@@ -49,14 +50,21 @@ def make_case(seed, architectures, d_small, d_large, d_model, lengths, applies, 
     sequence = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     x = 2.0 * torch.randn(len(sequence), d_model, generator=generator, dtype=torch.float64)
     pair = EvalPair.in_memory(small, large, x, sequence)
-    if blocks > 1:
-        pair = EvalPair(small, large, lambda: _in_blocks(small, large, x, sequence), len(x))
+    if blocks:
+        pair = in_blocks(pair, x, sequence, blocks)
     return Case(pair, x, sequence)
 
 
-def _in_blocks(small, large, x, sequence):
-    for s in sequence.unique():
-        part = sequence == s
+def in_blocks(pair, x, sequence, n_sequences):
+    """The same pair with its tokens in blocks of this many sequences."""
+    small, large = pair.small, pair.large
+    blocks = partial(_blocks, small, large, x, sequence, n_sequences)
+    return EvalPair(small, large, blocks, len(x))
+
+
+def _blocks(small, large, x, sequence, n_sequences):
+    for names in sequence.unique().split(n_sequences):
+        part = torch.isin(sequence, names)
         codes = small.encode(x[part]), large.encode(x[part])
         yield EvalBlock(x[part], sequence[part], *codes)
 
@@ -70,7 +78,7 @@ cases = st.builds(
     d_model=st.integers(1, 7),
     lengths=st.lists(st.integers(1, 6), min_size=2, max_size=5),
     applies=st.booleans(),
-    blocks=st.integers(1, 2),
+    blocks=st.integers(0, 2),
 )
 thresholds = st.floats(-0.9, 1.0)
 exact = {"rtol": 1e-6, "atol": 1e-10}
@@ -176,18 +184,33 @@ def test_threshold_curve_equals_brute_force(case, ties):
     assert curve.mse[list(curve.theta).index(np.float32(curve.best))] == curve.mse.min()
 
 
-@pytest.mark.parametrize("elements", [1, 40, 1000])
-def test_small_chunks_give_the_same(monkeypatch, elements):
-    case = make_case(7, ("relu", "topk"), 8, 13, 5, [4, 9, 3, 7], True)
-    subgraphs = case.subgraphs(0.3)
-    whole = insertion_effects(case.pair), swap_effects(case.pair, subgraphs)
-    path, _ = transition(case.pair, subgraphs)
-    monkeypatch.setattr(stitching, "_ELEMENTS", elements)
-    chunked = insertion_effects(case.pair), swap_effects(case.pair, subgraphs)
-    for a, b in zip(whole, chunked, strict=True):
-        np.testing.assert_allclose(a.delta_mse, b.delta_mse, rtol=1e-12)
-        np.testing.assert_allclose(a.standard_error, b.standard_error, rtol=1e-9)
-    np.testing.assert_allclose(path.mse, transition(case.pair, subgraphs)[0].mse, rtol=1e-12)
+@settings(max_examples=40, deadline=None)
+@given(
+    case=cases,
+    threshold=thresholds,
+    n_sequences=st.integers(1, 5),
+    elements=st.integers(1, 300),
+)
+def test_blocks_and_chunks_of_any_size_give_the_same(case, threshold, n_sequences, elements):
+    subgraphs = case.subgraphs(threshold)
+    whole = EvalPair.in_memory(case.pair.small, case.pair.large, case.x, case.sequence)
+    streamed = in_blocks(whole, case.x, case.sequence, n_sequences)
+    cosine = np.linspace(-1, 1, case.pair.large.d_sae, dtype=np.float32)
+
+    def everything(pair):
+        effects = insertion_effects(pair), swap_effects(pair, subgraphs)
+        for e in effects:
+            yield from (e.delta_mse, e.standard_error**2, e.delta_l0, e.n_active)
+            yield np.array([e.mse_small, e.mse_large, e.l0_small, e.l0_large, e.n_tokens])
+        path, _ = transition(pair, subgraphs)
+        curve = threshold_curve(pair, cosine)
+        yield from (path.mse, path.l0, path.n_latents, curve.mse, curve.l0)
+
+    at_once = list(everything(whole))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(stitching, "_ELEMENTS", elements)
+        for a, b in zip(at_once, everything(streamed), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
 
 
 def test_latents_that_never_fire_change_the_bias_alone():

@@ -37,6 +37,7 @@ def test_a_file_says_what_it_is(tmp_path):
             "study": "mine",
             "provenance": json.dumps(PROVENANCE, sort_keys=True),
             "d_sae": 5,
+            "attributes_sha256": file.attrs["attributes_sha256"],
         }
     assert [p.name for p in path.parent.iterdir()] == ["1.h5"]
 
@@ -147,10 +148,16 @@ def wrong(path, format="codes", study=None):
 
 def test_a_file_of_another_kind(tmp_path):
     path = write(tmp_path / "1.h5")
-    assert wrong(path, format="sae") == "holds 'codes', expected 'sae'"
-    assert wrong(path, study="theirs") == "belongs to study 'mine', expected 'theirs'"
+    of_another_rule = "holds 'codes', expected 'sae'; is it the file of another rule?"
+    assert wrong(path, format="sae") == of_another_rule
+    of_another_study = "belongs to study 'mine', expected 'theirs'; delete it and run again"
+    assert wrong(path, study="theirs") == of_another_study
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = store.FORMAT_VERSION + 1
+    message = wrong(path)
+    assert message.startswith("its attributes are not those that were written")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["attributes_sha256"]
     message = wrong(path)
     assert message.startswith(f"format version {store.FORMAT_VERSION + 1}, this code reads")
     assert message.endswith("delete it and run again")
@@ -159,11 +166,67 @@ def test_a_file_of_another_kind(tmp_path):
     assert wrong(path).startswith("format version 0")
     with h5py.File(path, "r+") as file:
         del file.attrs["format"]
-    assert wrong(path) == "holds None, expected 'codes'"
+    assert wrong(path) == "holds None, expected 'codes'; is it the file of another rule?"
 
 
 def test_a_missing_file(tmp_path):
-    assert wrong(tmp_path / "1.h5") == "no such file"
+    assert wrong(tmp_path / "1.h5") == "no such file; run again to have it made"
+
+
+def test_what_a_file_lacks(tmp_path):
+    path = write(tmp_path / "1.h5")
+    with read_hdf5(path, format="codes") as file:
+        with pytest.raises(StudyError, match=r"1\.h5: indices is missing; delete it and run again"):
+            file["indices"]
+        with pytest.raises(StudyError, match=r"1\.h5: attribute d_sae is missing"):
+            file.attrs["d_sae"]
+        assert file.attrs.get("d_sae", 3) == 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flipped_bit_goes_unnoticed(tmp_path, seed):
+    """Whatever reads at all reads as it was written, or is an error that names the file."""
+
+    def contents(path):
+        with read_hdf5(path, format="codes", study="mine") as file:
+            attributes = [file.attrs[name] for name in ("provenance", "mse", "steps")]
+            datasets = [file[name][...] for name in ("values", "group/values", "grown", "none")]
+            return str(attributes), [data.tobytes() for data in datasets]
+
+    path = tmp_path / "1.h5"
+    with write_hdf5(path, format="codes", study="mine", provenance=PROVENANCE) as file:
+        file["values"] = np.arange(300.0)
+        file["group/values"] = np.eye(12, dtype=np.float32)
+        file["none"] = np.zeros(0)
+        grown = file.create_dataset("grown", (0,), maxshape=(None,), chunks=(64,), dtype="i4")
+        for n in (70, 200):
+            grown.resize((n,))
+            grown[:] = n
+        file.attrs.update(mse=1.5, steps=["a", "b"])
+    written, content = contents(path), path.read_bytes()
+    rng, noticed = np.random.default_rng(seed), 0
+    for position in rng.choice(len(content), 150, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            assert contents(path) == written, position
+        except StudyError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            noticed += 1
+    assert noticed > 50
+
+
+def test_data_that_are_damaged_are_named_when_read(tmp_path):
+    path = write(tmp_path / "1.h5", values=np.arange(1000))
+    content = bytearray(path.read_bytes())
+    content[content.index(np.arange(1000).tobytes()) + 4000] ^= 1
+    path.write_bytes(content)
+    with (
+        pytest.raises(StudyError, match=r"1\.h5: values cannot be read, the file is damaged \("),
+        read_hdf5(path, format="codes") as file,
+    ):
+        file["values"][490:510]
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])

@@ -42,6 +42,7 @@ CONFIG = {
     "tokens": {"context": 32},
     "saes": [{"d_sae": 64}, {"d_sae": 128}, {"d_sae": 256}],
 }
+HUB = {"repo": "somebody/saes", "revision": "0123456789abcdef" * 2 + "01234567", "path": "768"}
 REMOVED = object()
 
 
@@ -246,7 +247,7 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"stitching.pairs": "some"},
         "stitching.pairs: 'some' is unknown; "
-        "give all, adjacent or a list of pairs such as [[small, large]]",
+        "give all, adjacent, family or a list of pairs such as [[small, large]]",
     ),
     ({"model.name": "a\nb"}, "model.name: 'a\\nb' is not allowed; write it on one line"),
     (
@@ -372,6 +373,56 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"saes[0].architecture": "topk", "training.k": 65},
         "training.k: 65 is more than the 64 latents of SAE 64; give 64 or less",
+    ),
+    # Pretrained SAEs
+    (
+        {"saes[1].pretrained": {}},
+        "saes[1].pretrained.path: this key is missing, and it has no default; give it",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "revison": 1}},
+        "saes[1].pretrained.revison: unknown key; did you mean revision?",
+    ),
+    (
+        {"saes[1].pretrained": HUB, "saes[1].lr": 1.0},
+        "saes[1].lr: this SAE is not trained but read from files; remove this key or pretrained",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "repo": "gpt2"}},
+        "saes[1].pretrained.repo: 'gpt2' is not allowed; write it as owner/name",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "revision": "main"}},
+        "saes[1].pretrained.revision: 'main' is not allowed; "
+        "give the 40 lower-case hexadecimal digits of a commit, in quotes",
+    ),
+    (
+        {"saes[1].pretrained": {"repo": HUB["repo"], "path": "768"}},
+        "saes[1].pretrained.revision: this key is missing; give the commit of somebody/saes, "
+        "40 hexadecimal digits",
+    ),
+    (
+        {"saes[1].pretrained": {"revision": HUB["revision"], "path": "768"}},
+        "saes[1].pretrained.revision: a local path has no revision; remove it or name a repo",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "path": "../768"}},
+        "saes[1].pretrained.path: ../768 is no path inside a repository; give one",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "format": "sae-lens"}},
+        "saes[1].pretrained.format: 'sae-lens' is unknown; "
+        "choose auto, saelens, gemma-scope, dictionary-learning or sparsify",
+    ),
+    (
+        {"saes[1].pretrained": {"path": "nowhere"}},
+        "saes[1].pretrained.path: there is no file or folder nowhere; check the path (a relative "
+        "one starts from the working directory), or name the repo that holds it",
+    ),
+    (
+        {"saes[1].pretrained": {"path": "."}},
+        "saes[1].pretrained.path: .: there is no sae_weights.safetensors or params.npz or ae.pt or "
+        "sae.safetensors; name the folder of an SAE",
     ),
     (
         {"training.architecture": "batchtopk", "saes[1].k": 129},
@@ -529,6 +580,70 @@ def test_sae_does_not_depend_on_the_other_saes() -> None:
     alone = load({"saes": [{"d_sae": 64}, {"d_sae": 128, "lr": 2}]})
     among = load({"saes": [{"d_sae": 512}, {"lr": 2.0, "d_sae": 128}, {"d_sae": 64}]})
     assert repr(alone["saes"][1]) == repr(among["saes"][1])
+
+
+def test_a_pretrained_sae_has_no_key_of_training() -> None:
+    study = load({"saes[0]": {"d_sae": 64, "pretrained": HUB}})
+    assert study["saes"][0] == {
+        "name": "64",
+        "d_sae": 64,
+        "pretrained": {**HUB, "format": "auto"},
+    }
+    assert study["saes"][1] == {"name": "128", "d_sae": 128, **study["training"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "there", "format"),
+    [
+        ("folder", ["cfg.json", "sae_weights.safetensors", "sparsity.safetensors"], "saelens"),
+        ("folder", ["cfg.json", "sae.safetensors"], "sparsify"),
+        ("folder", ["config.json", "ae.pt"], "dictionary-learning"),
+        ("folder", ["params.npz"], "gemma-scope"),
+        ("folder/params.npz", ["params.npz"], "gemma-scope"),
+        ("folder/ae_100.pt", ["ae_100.pt", "config.json", "ae.pt"], "dictionary-learning"),
+        ("folder/sae.safetensors", ["cfg.json", "sae.safetensors"], "sparsify"),
+    ],
+)
+def test_the_format_goes_by_the_files(
+    tmp_path: Path, path: str, there: list[str], format: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in there:
+        (tmp_path / "folder" / name).touch()
+    for wanted in ("auto", format):
+        pretrained = {"path": path, "format": wanted}
+        study = load({"saes[0].pretrained": pretrained}, base=tmp_path)
+        assert study["saes"][0]["pretrained"] == {
+            "repo": None,
+            "revision": None,
+            "path": str(tmp_path / path),
+            "format": format,
+        }
+        # Resolved once more, it stays as it is.
+        assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
+
+
+def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None:
+    def complaint(path: str, format: str = "auto") -> str:
+        with pytest.raises(StudyError) as caught:
+            load({"saes[0].pretrained": {"path": path, "format": format}}, base=tmp_path)
+        return (
+            str(caught.value).removeprefix("saes[0].pretrained.path: ").replace(str(tmp_path), "")
+        )
+
+    (tmp_path / "sae_weights.safetensors").touch()
+    missing = (
+        "/cfg.json: no such file, but saelens has it beside sae_weights.safetensors; get it too"
+    )
+    assert complaint("sae_weights.safetensors") == missing
+    assert complaint(str(tmp_path)) == missing
+    wrong = ": there is no ae.pt; name the folder of an SAE"
+    assert complaint(str(tmp_path), "dictionary-learning") == wrong
+    for name in ("cfg.json", "params.npz", "mine.safetensors"):
+        (tmp_path / name).touch()
+    assert complaint(str(tmp_path)) == ": may be saelens and gemma-scope; name the format"
+    may = "/mine.safetensors: may be saelens and sparsify; name the format"
+    assert complaint("mine.safetensors") == may
 
 
 @pytest.mark.parametrize(
@@ -755,6 +870,7 @@ def test_every_optional_key_has_a_default() -> None:
 
 def test_sae_entries_may_set_every_key_of_training() -> None:
     keys = SCHEMA["properties"]["saes"]["items"]["properties"]
-    assert list(keys) == ["name", "d_sae", *SCHEMA["properties"]["training"]["properties"]]
+    training = SCHEMA["properties"]["training"]["properties"]
+    assert list(keys) == ["name", "d_sae", "pretrained", *training]
     for key in SCHEMA["properties"]["training"]["properties"]:
         assert keys[key] == {"$ref": f"#/properties/training/properties/{key}"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sae_stitching.architectures import ARCHITECTURES, batch_top_k
+from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.errors import StudyError
 from sae_stitching.sae import fingerprint, load_sae, save_sae
 from sae_stitching.training import (
@@ -321,32 +321,6 @@ def test_products_in_bfloat16_are_close(architecture, offset):
         cosine = torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)
         # Rounding takes some pre-activations into a threshold's kernel and others out of it.
         assert cosine > (0.8 if name == "log_threshold" else 0.98), name
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    n_tokens=st.integers(1, 9),
-    d_sae=st.integers(1, 9),
-    k=st.integers(1, 9),
-    shift=st.integers(-8, 8),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32, torch.float64]),
-)
-@example(0, 3, 1, 1, -8, torch.float32)
-@example(0, 3, 4, 4, 8, torch.bfloat16)
-def test_batch_top_k_keeps_the_greatest_of_the_batch(seed, n_tokens, d_sae, k, shift, dtype):
-    # Few distinct values, so that many tie at the threshold.
-    generator = torch.Generator().manual_seed(seed)
-    pre = (torch.randint(-4, 5, (n_tokens, d_sae), generator=generator) + shift).to(dtype)
-    codes = batch_top_k(pre, k)
-    flat = pre.flatten().tolist()
-    # By value, and of equals the first in the order of tokens and latents.
-    order = sorted(range(len(flat)), key=lambda n: (-flat[n], n))[: k * n_tokens]
-    expected = torch.zeros(len(flat), dtype=codes.values.dtype)
-    for n in order:
-        expected[n] = max(flat[n], 0.0)
-    assert torch.equal(codes.to_dense(), expected.view(pre.shape))
-    assert codes.values.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
 
 
 # Schedules

@@ -636,6 +636,61 @@ def test_a_change_of_the_text_reruns_from_the_tokens(copy):
     assert not copy.stale()
 
 
+# SAEs in files of other libraries
+
+HUB = {"repo": "somebody/saes", "revision": "0123456789abcdef" * 2 + "01234567"}
+
+
+def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
+    exported = "results/tiny/export/64"
+    status, said = spare.snakemake("--cores", "1", f"{exported}/cfg.json")
+    assert status == 0, said
+    names = {path.name for path in (spare.folder / exported).iterdir()}
+    assert names == {"cfg.json", "sae_weights.safetensors"}
+    settings = json.loads((spare.folder / exported / "cfg.json").read_text())
+    assert settings["architecture"] == "topk" and settings["metadata"]["context_size"] == CONTEXT
+
+    back = {"name": "64-back", "d_sae": 64, "pretrained": {"path": exported}}
+    wrong = {"name": "wrong", "d_sae": 65, "pretrained": {"path": exported}}
+    config = {"saes": [*LIST, back, wrong], "stitching": {"pairs": [[64, "64-back"]]}}
+    config["stitching"]["transition"] = []
+    target = "results/tiny/evaluation/64-back.json"
+    status, said = spare.snakemake("--cores", "1", target, config=config)
+    assert status == 0, said
+    assert "Train SAE" not in said and "Cache" not in said
+    imported, trained = (load_sae(spare.results / f"saes/{sae}.h5") for sae in ("64-back", "64"))
+    assert (imported.hook, imported.model) == (trained.hook, trained.model)
+    assert torch.equal(imported.W_enc, trained.W_enc)
+    rows = [
+        json.loads((spare.results / f"evaluation/{sae}.json").read_text())
+        for sae in ("64-back", "64")
+    ]
+    assert [row.pop("sae") for row in rows] == ["64-back", "64"]
+    assert rows[0] == rows[1]
+
+    target = "results/tiny/saes/wrong.h5"
+    status, said = spare.snakemake("--cores", "1", target, config=config)
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("error in ")]
+    assert line == (
+        f"error in import_sae: {exported}/sae_weights.safetensors: has 64 latents, not the 65 of "
+        "d_sae; correct d_sae (log: results/tiny/logs/import_sae/wrong.log)"
+    )
+
+
+def test_pretrained_saes_alone_need_no_training_activations(tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    saes = [{"d_sae": size, "pretrained": {**HUB, "path": str(size)}} for size in (32, 64)]
+    # Without files or a connection: what is to be done follows from the config alone.
+    status, said = Run(ROOT, folder).snakemake("--dry-run", "all", "export", config={"saes": saes})
+    assert status == 0, said
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said[said.index("Job stats:") :], re.MULTILINE))
+    assert (counts["import_sae"], counts["export_sae"]) == ("2", "2")
+    assert "train_sae" not in counts
+    assert counts["cache_activations"] == "1" and "activations/train" not in said
+
+
 # What is said when something is wrong
 
 

@@ -4,11 +4,12 @@ from job import job
 from sae_stitching.figures.figure13 import figure13, figure13_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.roc import load_roc
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params, study = snakemake.params.job, origin["study"]
-    names = [tuple(pair.split("--")) for pair in params["pairs"]]
+    names = [split_pair_name(pair) for pair in params["pairs"]]
     rocs = {
         name: load_roc(path, study=study)
         for name, path in zip(names, snakemake.input.rocs, strict=True)

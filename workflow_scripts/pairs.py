@@ -5,6 +5,7 @@ import logging
 from job import job
 from sae_stitching.insertions import load_insertions
 from sae_stitching.roc import load_roc
+from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.swaps import load_swaps
 from sae_stitching.tables import pair_row, pairs, write_csv
@@ -14,7 +15,7 @@ with job(snakemake) as origin:
     study, files = origin["study"], snakemake.input
     rows = [
         pair_row(
-            *name.split("--"),
+            *split_pair_name(name),
             insertions=load_insertions(insertions, study=study),
             subgraphs=load_subgraphs(subgraphs, study=study),
             swaps=load_swaps(swaps, study=study),

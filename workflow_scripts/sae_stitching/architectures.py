@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sae_stitching.sae import top_k
+from sae_stitching.selection import above, largest_of_batch, largest_of_token
 from sae_stitching.sparse import SparseCodes, SparsePattern, of_latents
 
 Parameters = dict[str, Tensor]
@@ -75,7 +75,7 @@ class Architecture:
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """Entries of dense z (token, d_sae) that have an activation or a gradient."""
         del p
-        return SparseCodes.from_dense(z)
+        return above(z)
 
     def activate(self, entries: Entries, p: Parameters) -> Tensor:
         """Activations f of the entries."""
@@ -114,7 +114,7 @@ class TopK(Architecture):
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """The k greatest of each token, where positive."""
         del p
-        return top_k(z, self.k)
+        return largest_of_token(z, self.k)
 
 
 class BatchTopK(TopK):
@@ -125,7 +125,7 @@ class BatchTopK(TopK):
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """The greatest of the batch, where positive."""
         del p
-        return batch_top_k(z, self.k)
+        return largest_of_batch(z, self.k)
 
     def inference(self, p: Parameters, scale: float) -> dict[str, Tensor]:
         """The threshold is the mean over batches of the smallest activation kept (Eq. 8)."""
@@ -145,7 +145,7 @@ class JumpReLU(Architecture):
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """All above the threshold, and those near enough below to move it."""
         lowest = p["log_threshold"].detach().exp() - self.bandwidth / 2
-        return SparseCodes.from_mask(z, z > lowest.to(z.dtype))
+        return above(z, lowest)
 
     def activate(self, entries: Entries, p: Parameters) -> Tensor:
         """F = z H(z − θ), with the threshold's pseudo-derivative."""
@@ -203,20 +203,6 @@ class Gated(Architecture):
 ARCHITECTURES: dict[str, type[Architecture]] = {
     kind.name: kind for kind in (Architecture, TopK, BatchTopK, JumpReLU, Gated)
 }
-
-
-def batch_top_k(z: Tensor, k: int) -> SparseCodes:
-    """Keep the (tokens × k) greatest pre-activations of the batch, where they are positive."""
-    n_keep = min(k * len(z), z.numel())
-    lowest = z.reshape(-1).topk(n_keep, sorted=False).values.min().clamp(min=0.0)
-    codes = SparseCodes.from_mask(z, (z >= lowest) & (z > 0))
-    if len(codes) <= n_keep:
-        return codes
-    # Ties at the threshold: the first of them, in the order of tokens and latents, are kept.
-    tied = (codes.values == lowest.to(codes.values.dtype)).nonzero().squeeze(1)
-    keep = torch.ones(len(codes), dtype=torch.bool, device=z.device)
-    keep[tied[len(tied) - (len(codes) - n_keep) :]] = False
-    return codes.select(keep)
 
 
 class _Jump(torch.autograd.Function):

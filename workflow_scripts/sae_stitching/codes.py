@@ -11,7 +11,7 @@ import torch
 from sae_stitching.batches import ActivationShards
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
-from sae_stitching.sae import SAE, fingerprint
+from sae_stitching.sae import SAE, Decoder, fingerprint
 from sae_stitching.sparse import SparseCodes, SparsePattern
 from sae_stitching.store import read_hdf5, write_hdf5
 
@@ -91,7 +91,9 @@ class StoredCodes:
 
 
 @contextmanager
-def open_codes(path: str | Path, sae: SAE, *, study: str | None = None) -> Iterator[StoredCodes]:
+def open_codes(
+    path: str | Path, sae: SAE | Decoder, *, study: str | None = None
+) -> Iterator[StoredCodes]:
     """Open ``codes/<sae>.h5`` and check that they are the codes of `sae`."""
     with read_hdf5(path, format="codes", study=study) as file:
         if file.attrs["sae_fingerprint"] != fingerprint(sae):

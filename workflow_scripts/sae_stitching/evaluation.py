@@ -9,11 +9,11 @@ import torch
 
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import StoredCodes
-from sae_stitching.sae import SAE
+from sae_stitching.sae import SAE, Decoder
 from sae_stitching.store import replacing
 
 
-def evaluate(sae: SAE, shards: ActivationShards, codes: StoredCodes) -> dict[str, Any]:
+def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -> dict[str, Any]:
     """Measure an SAE on cached activations and its stored codes.
 
     Returns
@@ -24,7 +24,7 @@ def evaluate(sae: SAE, shards: ActivationShards, codes: StoredCodes) -> dict[str
         ΣSSE / ΣSST with the global mean; ``n_live`` and ``n_dead``, latents that fire on the eval
         tokens or never do; ``n_tokens``.
     """
-    sae = sae.double()
+    W_dec, b_dec = sae.W_dec.double(), sae.b_dec.double()
     sse = 0.0
     total = torch.zeros(shards.d_model, dtype=torch.float64)
     squares = torch.zeros(shards.d_model, dtype=torch.float64)
@@ -34,7 +34,7 @@ def evaluate(sae: SAE, shards: ActivationShards, codes: StoredCodes) -> dict[str
     for block in shards.blocks():
         x = block.activations.double()
         block_codes = codes.tokens(block.start, block.start + len(x)).double()
-        sse += (x - sae.decode(block_codes)).square().sum().item()
+        sse += (x - block_codes.matmul(W_dec) - b_dec).square().sum().item()
         counts += block_codes.pattern.counts
         centre = x.mean(0) if centre is None else centre
         total += (x - centre).sum(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import open_codes
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import load_decoder
 from sae_stitching.stitching import EvalPair
 
 
@@ -23,7 +23,9 @@ def open_pair(files: Any, *, study: str | None = None) -> Iterator[EvalPair]:
         Study that they must belong to.
     """
     with ExitStack() as stack:
-        small, large = load_sae(files.small, study=study), load_sae(files.large, study=study)
+        small, large = (
+            load_decoder(path, study=study, double=True) for path in (files.small, files.large)
+        )
         yield EvalPair.stored(
             small,
             large,

@@ -10,7 +10,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 # Packages whose version can change a number.
-_PACKAGES = ("h5py", "numpy", "scikit-learn", "scipy", "torch", "transformer-lens", "transformers")
+_PACKAGES = (
+    "h5py",
+    "numba",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "transformer-lens",
+    "transformers",
+)
 
 
 @cache

@@ -5,15 +5,17 @@ x̂(f) = f W_dec + b_dec                  Eq. 2 and 4
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sae_stitching.errors import StudyError
+from sae_stitching.selection import above, largest_of_token
 from sae_stitching.sparse import SparseCodes, SparsePattern
 from sae_stitching.store import read_hdf5, write_hdf5
 
@@ -26,8 +28,14 @@ ARCHITECTURES = {
     "gated": "above a threshold that follows from the gate, see `architectures.Gated`",
 }
 
+# The weights in the order in which the fingerprint takes them.
+_TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
+
 # Dense pre-activations held at once while encoding: 64 Mi values are 256 MiB in float32.
 _ENCODE_ELEMENTS = 1 << 26
+
+# Values read at once where a file is checked without being held: 8 Mi are 32 MiB.
+_READ_ELEMENTS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,7 @@ class SAE:
 
     def _map(self, function: Any) -> "SAE":
         tensors = {
-            name: function(value)
-            for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
-            if (value := getattr(self, name)) is not None
+            name: function(value) for name in _TENSORS if (value := getattr(self, name)) is not None
         }
         return SAE(**{**self.__dict__, **tensors})
 
@@ -103,38 +109,16 @@ class SAE:
     def _encode_block(self, x: Tensor) -> SparseCodes:
         pre = self.pre_activations(x)
         if self.architecture == "relu":
-            return SparseCodes.from_dense(pre)
+            return above(pre)
         if self.architecture == "topk":
             assert self.k is not None
-            return top_k(pre, self.k)
+            return largest_of_token(pre, self.k)
         assert self.threshold is not None
-        return SparseCodes.from_mask(pre, (pre > self.threshold) & (pre > 0))
+        return above(pre, self.threshold.clamp(min=0.0))
 
     def decode(self, codes: SparseCodes) -> Tensor:
         """Reconstruction x̂ = f W_dec + b_dec (token, d_model)."""
         return codes.matmul(self.W_dec) + self.b_dec
-
-
-def top_k(pre: Tensor, k: int) -> SparseCodes:
-    """Keep the k greatest pre-activations of each token, where they are positive."""
-    n_tokens, d_sae = pre.shape
-    values, indices = pre.topk(k, dim=1, sorted=False)
-    # CSR wants the latents of a token in order.
-    indices, order = indices.sort(dim=1)
-    values = values.gather(1, order)
-    positive = values > 0
-    if positive.all():
-        indptr = torch.arange(0, n_tokens * k + 1, k, device=pre.device)
-        pattern = SparsePattern(indptr, indices.view(-1), d_sae)
-        return SparseCodes(pattern, values.view(-1).to(_accumulator(pre.dtype)))
-    indptr = torch.zeros(n_tokens + 1, dtype=torch.int64, device=pre.device)
-    torch.cumsum(positive.sum(1), 0, out=indptr[1:])
-    pattern = SparsePattern(indptr, indices[positive], d_sae)
-    return SparseCodes(pattern, values[positive].to(_accumulator(pre.dtype)))
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 def concatenate(blocks: list[SparseCodes]) -> SparseCodes:
@@ -147,13 +131,51 @@ def concatenate(blocks: list[SparseCodes]) -> SparseCodes:
     return SparseCodes(pattern, torch.cat([block.values for block in blocks]))
 
 
-def fingerprint(sae: SAE) -> str:
+@dataclass(frozen=True)
+class Decoder:
+    """The decoder of an SAE, all that is needed of it once its codes are stored.
+
+    Attributes
+    ----------
+    W_dec : (d_sae, d_model)
+        Row i is the decoder direction of latent i.
+    b_dec : (d_model)
+    architecture : str
+    fingerprint : str
+        Of the whole SAE.
+    """
+
+    W_dec: Tensor
+    b_dec: Tensor
+    architecture: str
+    fingerprint: str
+
+    @property
+    def d_model(self) -> int:
+        """Size of the activations."""
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_dec.shape[0]
+
+
+def fingerprint(sae: SAE | Decoder) -> str:
     """SHA-256 of the weights, by which codes and similarities name the SAE they belong to."""
-    described = f"{sae.architecture} {sae.k} {sae.apply_b_dec_to_input}"
-    digest = hashlib.sha256(described.encode())
-    for tensor in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec, sae.threshold):
-        if tensor is not None:
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    if isinstance(sae, Decoder):
+        return sae.fingerprint
+    tensors = (getattr(sae, name) for name in _TENSORS)
+    arrays = (t.detach().float().cpu().contiguous().numpy() for t in tensors if t is not None)
+    return _digest(sae.architecture, sae.k, sae.apply_b_dec_to_input, arrays)
+
+
+def _digest(
+    architecture: str, k: int | None, apply_b_dec_to_input: bool, arrays: Iterable[np.ndarray]
+) -> str:
+    digest = hashlib.sha256(f"{architecture} {k} {apply_b_dec_to_input}".encode())
+    for array in arrays:
+        digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -167,7 +189,7 @@ def save_sae(sae: SAE, path: str | Path, *, study: str, provenance: Mapping[str,
     """
     _check(sae, path)
     with write_hdf5(path, format="sae", study=study, provenance=provenance) as file:
-        for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold"):
+        for name in _TENSORS:
             tensor = getattr(sae, name)
             if tensor is not None:
                 file[name] = tensor.detach().float().cpu().numpy()
@@ -189,29 +211,80 @@ def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
         If a tensor is missing, has the wrong shape or holds a non-finite value.
     """
     with read_hdf5(path, format="sae", study=study) as file:
-        tensors = {}
-        for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold"):
-            if name in file:
-                tensors[name] = torch.from_numpy(file[name][...])
-            elif name != "threshold":
-                raise StudyError(f"{path}: tensor {name} is missing")
-        for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
-            if name not in file.attrs:
-                raise StudyError(f"{path}: attribute {name} is missing")
+        _check_complete(file, path)
+        tensors = {name: torch.from_numpy(file[name][...]) for name in _TENSORS if name in file}
         sae = SAE(
             **tensors,
             architecture=str(file.attrs["architecture"]),
-            k=int(file.attrs["k"]) if "k" in file.attrs else None,
+            k=_k(file),
             apply_b_dec_to_input=bool(file.attrs["apply_b_dec_to_input"]),
             hook=str(file.attrs["hook"]),
             model=str(file.attrs["model"]),
         )
         _check(sae, path)
         if fingerprint(sae) != file.attrs["fingerprint"]:
-            raise StudyError(
-                f"{path}: the weights are not those that were written; delete it and run again"
-            )
+            raise _altered(path)
         return sae
+
+
+def load_decoder(path: str | Path, *, study: str | None = None, double: bool = False) -> Decoder:
+    """Read the decoder of ``saes/<sae>.h5``, in half the memory of the whole SAE.
+
+    Parameters
+    ----------
+    path
+    study
+        Study that the file must belong to.
+    double
+        Read it in float64, in which everything but cosines is computed.
+
+    Raises
+    ------
+    StudyError
+        If a tensor is missing, or is not what was written.
+    """
+    with read_hdf5(path, format="sae", study=study) as file:
+        _check_complete(file, path)
+        architecture = str(file.attrs["architecture"])
+        applies = bool(file.attrs["apply_b_dec_to_input"])
+        found = _digest(architecture, _k(file), applies, _in_blocks(file))
+        if found != file.attrs["fingerprint"]:
+            raise _altered(path)
+        dtype = torch.float64 if double else torch.float32
+        W_dec, b_dec = (torch.empty(file[name].shape, dtype=dtype) for name in ("W_dec", "b_dec"))
+        # HDF5 converts as it reads, a block at a time.
+        file["W_dec"].read_direct(W_dec.numpy())
+        file["b_dec"].read_direct(b_dec.numpy())
+        return Decoder(W_dec, b_dec, architecture, found)
+
+
+def _check_complete(file: Any, path: str | Path) -> None:
+    for name in _TENSORS:
+        if name not in file and name != "threshold":
+            raise StudyError(f"{path}: tensor {name} is missing")
+    for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
+        if name not in file.attrs:
+            raise StudyError(f"{path}: attribute {name} is missing")
+
+
+def _k(file: Any) -> int | None:
+    return int(file.attrs["k"]) if "k" in file.attrs else None
+
+
+def _in_blocks(file: Any) -> Iterator[np.ndarray]:
+    # The weights in rows of a few megabytes.
+    for name in _TENSORS:
+        if name in file:
+            dataset = file[name]
+            rows = max(1, _READ_ELEMENTS // max(1, dataset[:1].size))
+            for first in range(0, len(dataset), rows):
+                yield dataset[first : first + rows]
+
+
+def _altered(path: str | Path) -> StudyError:
+    return StudyError(
+        f"{path}: the weights are not those that were written; delete it and run again"
+    )
 
 
 def _check(sae: SAE, path: str | Path) -> None:
@@ -237,7 +310,7 @@ def _check(sae: SAE, path: str | Path) -> None:
         tensor = getattr(sae, name)
         if tensor is not None and tuple(tensor.shape) != shape:
             raise StudyError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
-    for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold"):
+    for name in _TENSORS:
         tensor = getattr(sae, name)
         if tensor is not None and not bool(torch.isfinite(tensor).all()):
             position = (~torch.isfinite(tensor)).nonzero()[0].tolist()

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_stitching.sae import SAE, fingerprint
+from sae_stitching.sae import SAE, Decoder, fingerprint
 from sae_stitching.store import read_hdf5, write_hdf5
 
-# Latents of either dictionary in one block of the product: 64 MiB in float32.
-_BLOCK = 4096
+# Latents of either dictionary in one block of the product: 16 MiB in float32, which a large cache
+# still holds when the maxima are taken.
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -70,53 +71,84 @@ def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = F
     -------
     Similarity
     """
-    large, small = unit_rows(W_large), unit_rows(W_small)
-    d_large, d_small = len(large), len(small)
+    # Only the smaller dictionary is normalised as a whole; the larger one a block at a time.
+    small = unit_rows(W_small)
+    d_large, d_small = len(W_large), len(small)
     best_large = np.full(d_large, -np.inf, dtype=np.float32)
     best_small = np.full(d_small, -np.inf, dtype=np.float32)
     argmax_large = np.zeros(d_large, dtype=np.int32)
     argmax_small = np.zeros(d_small, dtype=np.int32)
     matrix = np.empty((d_large, d_small), dtype=np.float32) if keep else None
     edges = []
+    # One product is written over the last: fresh memory for each costs as much as its maxima.
+    buffer = torch.empty(min(_BLOCK, d_large) * min(_BLOCK, d_small), dtype=small.dtype)
     for first in range(0, d_large, _BLOCK):
         rows = slice(first, min(first + _BLOCK, d_large))
+        large = unit_rows(W_large[rows])
+        found = []
         for second in range(0, d_small, _BLOCK):
             columns = slice(second, min(second + _BLOCK, d_small))
-            block = (large[rows] @ small[columns].T).float().numpy()
-            _keep_greatest(best_large[rows], argmax_large[rows], block, second)
-            _keep_greatest(best_small[columns], argmax_small[columns], block.T, first)
-            i, j = np.nonzero(block >= floor)
-            edges.append((i.astype(np.int32) + first, j.astype(np.int32) + second, block[i, j]))
+            of_small = small[columns]
+            product = buffer[: len(large) * len(of_small)].view(len(large), len(of_small))
+            torch.mm(large, of_small.T, out=product)
+            block = product.float().numpy()
+            _keep_greatest(best_large[rows], argmax_large[rows], block, 1, second)
+            _keep_greatest(best_small[columns], argmax_small[columns], block, 0, first)
+            i, j = _where(block >= floor)
+            found.append((i + first, j + second, block[i, j]))
             if matrix is not None:
                 matrix[rows, columns] = block
+        edges.append(_by_row(found))
     edge_large, edge_small, cosine = (np.concatenate(part) for part in zip(*edges, strict=True))
-    order = np.lexsort((edge_small, edge_large))
     return Similarity(
         best_large,
         argmax_large,
         best_small,
         argmax_small,
-        edge_large[order],
-        edge_small[order],
-        cosine[order],
+        edge_large,
+        edge_small,
+        cosine,
         floor,
         matrix,
     )
 
 
-def _keep_greatest(best: np.ndarray, argmax: np.ndarray, block: np.ndarray, offset: int) -> None:
-    # NumPy's argmax is the first of equals, and only a strictly greater cosine of a later block
-    # replaces it: the lowest number wins.
-    here = block.argmax(axis=1)
-    value = np.take_along_axis(block, here[:, None], axis=1)[:, 0]
+def _keep_greatest(
+    best: np.ndarray, argmax: np.ndarray, block: np.ndarray, axis: int, offset: int
+) -> None:
+    # NumPy's argmax down the columns takes as long as the product itself. The maxima are quick,
+    # and so is finding the few entries that equal them.
+    value = block.max(axis=axis)
     greater = value > best
+    if not greater.any():
+        return
+    # Where a later block has no greater cosine nothing is equal to NaN.
+    sought = np.where(greater, value, np.float32(np.nan))
+    found = _where(block == np.expand_dims(sought, axis))
+    # In reverse, so that of several assignments the lowest number is the last, and stays. Only
+    # a strictly greater cosine of a later block replaces it.
+    line, place = found[1 - axis][::-1], found[axis][::-1]
+    argmax[line] = place + offset
     best[greater] = value[greater]
-    argmax[greater] = here[greater] + offset
+
+
+def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # NumPy's nonzero in two dimensions takes ten times as long as in one.
+    flat = np.flatnonzero(mask)
+    rows, columns = np.divmod(flat, mask.shape[1])
+    return rows.astype(np.int32), columns.astype(np.int32)
+
+
+def _by_row(found: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    # The edges of a block of rows come ordered within each block of columns.
+    row, column, cosine = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.argsort(row, kind="stable")
+    return row[order], column[order], cosine[order]
 
 
 def write_similarity(
-    large: SAE,
-    small: SAE,
+    large: SAE | Decoder,
+    small: SAE | Decoder,
     path: str | Path,
     *,
     floor: float,

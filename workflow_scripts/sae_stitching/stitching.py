@@ -16,14 +16,17 @@ to the reconstruction, nonzero only where one of the latents is active, and the 
     SSE_o = Σ_t ‖r_t − β_o Δb − d_ot‖²
 
 follows from sums over the tokens where o is active, and all operations together cost as much as
-decoding the codes a few times. `independent_effects` applies each operation on its own to the
-smaller SAE (Figures 4 and 14), `cumulative_effects` one after the other (Figures 5 and 15).
+decoding the codes a few times. The tokens are gone through in blocks, so that only a block of
+activations and codes is in memory beside both decoders. `independent_effects` applies each
+operation on its own to the smaller SAE (Figures 4 and 14), `cumulative_effects` one after the
+other (Figures 5 and 15).
 
 Everything is computed in float64.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -34,7 +37,7 @@ from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import StoredCodes
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
-from sae_stitching.sae import SAE
+from sae_stitching.sae import SAE, Decoder
 from sae_stitching.sparse import SparseCodes, SparsePattern
 
 # Elements of the largest temporary matrix: 256 Ki float64 values are 2 MiB, so that what is made
@@ -58,14 +61,15 @@ class EvalPair:
 
     Attributes
     ----------
-    small, large : SAE
+    small, large : SAE or Decoder
+        Of each only the decoder is used; in float64 it is not copied.
     blocks : callable
         Returns an iterator over the eval tokens in blocks of whole sequences.
     n_tokens : int
     """
 
-    small: SAE
-    large: SAE
+    small: SAE | Decoder
+    large: SAE | Decoder
     blocks: Callable[[], Iterator[EvalBlock]]
     n_tokens: int
 
@@ -86,8 +90,8 @@ class EvalPair:
     @classmethod
     def stored(
         cls,
-        small: SAE,
-        large: SAE,
+        small: SAE | Decoder,
+        large: SAE | Decoder,
         shards: ActivationShards,
         codes_small: StoredCodes,
         codes_large: StoredCodes,
@@ -234,7 +238,7 @@ def independent_effects(
     n_active = torch.zeros(n, dtype=torch.int64)
     progress = Progress(pair.n_tokens, label)
     for block in pair.blocks():
-        r, codes_small, codes_large = stitch.start(block)
+        r, groups = stitch.start(block)
         _, sequence = torch.unique_consecutive(block.sequence, return_inverse=True)
         tokens = torch.bincount(sequence).double()
         p = torch.bincount(sequence, weights=-2.0 * (r @ stitch.delta_b))
@@ -243,19 +247,15 @@ def independent_effects(
         pp += (p @ p).item()
         pt += (p @ tokens).item()
         tt += (tokens @ tokens).item()
-        keys, changes = [], []
-        for first, groups in stitch.groups(codes_small, codes_large):
-            projected, squared, along_bias = groups.terms(r[first:], stitch)
-            change = squared - 2.0 * projected + 2.0 * beta[groups.operation] * along_bias
-            keys.append(groups.operation * len(tokens) + sequence[first + groups.token])
-            changes.append(change)
-            n_active += torch.bincount(groups.operation, minlength=n)
-        if keys:
-            key, inverse = torch.unique(torch.cat(keys), return_inverse=True)
-            L = torch.bincount(inverse, weights=torch.cat(changes), minlength=len(key))
-            operation, s = key // len(tokens), key % len(tokens)
-            for row, term in enumerate((L, L * p[s], L * tokens[s], L * L)):
-                sums[row].index_add_(0, operation, term)
+        operation, key = groups.operation, sequence[groups.token]
+        projected, squared, along_bias = groups.terms(r)
+        change = squared - 2.0 * projected + 2.0 * beta[operation] * along_bias
+        n_active += torch.bincount(operation, minlength=n)
+        key, inverse = torch.unique(operation * len(tokens) + key, return_inverse=True)
+        L = change.new_zeros(len(key)).index_add_(0, inverse, change)
+        operation, s = key // len(tokens), key % len(tokens)
+        for row, term in enumerate((L, L * p[s], L * tokens[s], L * L)):
+            sums[row].index_add_(0, operation, term)
         progress.update(len(block.x))
 
     L, Lp, LT, LL = sums
@@ -310,11 +310,10 @@ def cumulative_effects(
     r_sum = torch.zeros(pair.small.d_model, dtype=torch.float64)
     progress = Progress(pair.n_tokens, label)
     for block in pair.blocks():
-        r, codes_small, codes_large = stitch.start(block)
+        r, groups = stitch.start(block)
         r_sum += r.sum(0)
-        for first, groups in stitch.groups(codes_small, codes_large):
-            squared, previous = groups.running(r[first:], stitch)
-            steps.index_add_(0, groups.operation, squared - previous)
+        for chunk, squared, previous in groups.running(r):
+            steps.index_add_(0, groups.operation[chunk], squared - previous)
         progress.update(len(block.x))
 
     T, delta_b = float(stitch.n_tokens), stitch.delta_b
@@ -339,124 +338,91 @@ def _running(values: Tensor) -> Tensor:
     return torch.cat([values.new_zeros(1), values.cumsum(0)])
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """What the operations add on some tokens: one group for each (token, operation)."""
-
-    token: Tensor
-    operation: Tensor
-    pattern: SparsePattern
-    values: Tensor
-
-    def vectors(self, stitch: "_Stitch") -> Tensor:
-        """d of every group, (group, d_model)."""
-        return self.pattern.matmul(self.values, stitch.W_dec)
-
-    def terms(self, r: Tensor, stitch: "_Stitch") -> tuple[Tensor, Tensor, Tensor]:
-        """d·r, ‖d‖² and d·Δb of every group; `r` starts at this chunk's first token."""
-        n_tokens = int(self.token[-1]) + 1 if len(self.token) else 0
-        bounds = torch.arange(n_tokens + 1)
-        indptr = torch.searchsorted(self.token, bounds)
-        if len(self.values) == len(self.token):
-            # One latent a group, as in insertions: d = ± f W_dec_i needs no vector of its own.
-            latent, f = self.pattern.indices, self.values
-            pattern = SparsePattern(indptr, latent, len(stitch.W_dec))
-            projected = f * pattern.dot(r[:n_tokens], stitch.W_dec)
-            return projected, f**2 * stitch.squared_norms[latent], f * stitch.along_bias[latent]
-        d = self.vectors(stitch)
-        pattern = SparsePattern(indptr, torch.arange(len(d)), len(d))
-        return pattern.dot(r[:n_tokens], d), vecdot(d, d), d @ stitch.delta_b
-
-    def running(self, r: Tensor, stitch: "_Stitch") -> tuple[Tensor, Tensor]:
-        """‖q‖² after every group and before it, the operations of a token in order."""
-        C = self.vectors(stitch)
-        # In place, and NumPy's: PyTorch's sum down the columns takes fifteen times as long.
-        np.cumsum(C.numpy(), axis=0, out=C.numpy())
-        is_head = torch.ones(len(self.token), dtype=torch.bool)
-        is_head[1:] = self.token[1:] != self.token[:-1]
-        heads = is_head.nonzero().squeeze(1)
-        # The sum runs on from token to token. With s = r + the sum before a token's first group,
-        # q = s − C, and ‖q‖² = ‖s‖² − 2 s·C + ‖C‖² needs no matrix of q.
-        r_heads = r[self.token[heads]]
-        s = r_heads.clone()
-        s[1:] += C[heads[1:] - 1]
-        indptr = torch.cat([heads, torch.tensor([len(C)])])
-        s_dot_C = SparsePattern(indptr, torch.arange(len(C)), len(C)).dot(s, C)
-        squared = vecdot(s, s)[is_head.cumsum(0) - 1] - 2.0 * s_dot_C + vecdot(C, C)
-        previous = squared.roll(1)
-        previous[heads] = vecdot(r_heads, r_heads)
-        return squared, previous
-
-
 class _Stitch:
-    """Both decoders side by side, and the sums that every experiment needs."""
+    """Both decoders, and the sums that every experiment needs.
+
+    Latents are numbered through both SAEs, those of the larger after those of the smaller.
+    """
 
     def __init__(self, pair: EvalPair, operations: Operations) -> None:
         self.pair, self.operations = pair, operations
         self.operation_of = torch.cat([operations.small, operations.large])
-        self.W_dec = torch.cat([pair.small.W_dec, pair.large.W_dec]).double()
-        self.delta_b = pair.large.b_dec.double() - pair.small.b_dec.double()
-        self.squared_norms = vecdot(self.W_dec, self.W_dec)
-        self.along_bias = self.W_dec @ self.delta_b
+        self.d_small = pair.small.d_sae
+        self.W_dec = pair.small.W_dec.double(), pair.large.W_dec.double()
+        self.b_dec = pair.small.b_dec.double(), pair.large.b_dec.double()
+        self.delta_b = self.b_dec[1] - self.b_dec[0]
+        self.squared_norms = torch.cat(
+            [vecdot(rows, rows) for W in self.W_dec for rows in W.split(4096)]
+        )
+        self.along_bias = torch.cat([W @ self.delta_b for W in self.W_dec])
         self.sse_small = self.sse_large = 0.0
         self.n_tokens = 0
-        d_small, d_all = pair.small.d_sae, len(self.W_dec)
+        d_all = len(self.operation_of)
         # Taking out subtracts, putting in adds.
         self.sign = torch.ones(d_all, dtype=torch.float64)
-        self.sign[:d_small] = -1.0
+        self.sign[: self.d_small] = -1.0
         self.count = torch.zeros(d_all, dtype=torch.int64)
         self.total = torch.zeros(d_all, dtype=torch.float64)
 
-    def start(self, block: EvalBlock) -> tuple[Tensor, SparseCodes, SparseCodes]:
-        """Residual of the smaller SAE on a block, and both codes, in float64."""
+    def start(self, block: EvalBlock) -> tuple[Tensor, "_Groups"]:
+        """Residual of the smaller SAE on a block, and what the operations add there."""
         x = block.x.double()
-        codes_small, codes_large = block.codes_small.double(), block.codes_large.double()
-        d_small = self.pair.small.d_sae
-        r = x - codes_small.matmul(self.W_dec[:d_small]) - self.pair.small.b_dec.double()
-        e = x - codes_large.matmul(self.W_dec[d_small:]) - self.pair.large.b_dec.double()
-        self.sse_small += r.square().sum().item()
-        self.sse_large += e.square().sum().item()
+        both = block.codes_small.double(), block.codes_large.double()
         self.n_tokens += len(x)
-        for codes, part in (
-            (codes_small, slice(0, d_small)),
-            (codes_large, slice(d_small, None)),
+        for codes, part in zip(
+            both, (slice(0, self.d_small), slice(self.d_small, None)), strict=True
         ):
             self.count[part] += codes.pattern.counts
             self.total[part] += codes.pattern.sum_by_latent(codes.values)
-        return r, codes_small, codes_large
+        # The error of the larger SAE first: its memory is free again for the other.
+        self.sse_large += self._residual(x, both, 1).square_().sum().item()
+        r = self._residual(x, both, 0)
+        self.sse_small += vecdot(r, r).sum().item()
+        return r, self._groups(*both)
 
-    def groups(
-        self, codes_small: SparseCodes, codes_large: SparseCodes
-    ) -> Iterator[tuple[int, _Groups]]:
-        """Groups of a block, in chunks of tokens that bound memory, with the first token."""
-        d_small, n = self.pair.small.d_sae, self.operations.n
-        latent = torch.cat([codes_small.pattern.indices, codes_large.pattern.indices + d_small])
+    def _residual(self, x: Tensor, both: tuple[SparseCodes, SparseCodes], which: int) -> Tensor:
+        x_hat = both[which].matmul(self.W_dec[which]).add_(self.b_dec[which])
+        return torch.sub(x, x_hat, out=x_hat)
+
+    def _groups(self, codes_small: SparseCodes, codes_large: SparseCodes) -> "_Groups":
+        n = self.operations.n
+        latent = torch.cat(
+            [codes_small.pattern.indices, codes_large.pattern.indices + self.d_small]
+        )
         token = torch.cat([codes_small.pattern.rows, codes_large.pattern.rows])
         value = torch.cat([codes_small.values, codes_large.values])
         touched = self.operation_of[latent] >= 0
         latent, token, value = latent[touched], token[touched], value[touched]
         key = token * n + self.operation_of[latent]
-        order = torch.argsort(key, stable=True)
-        latent, value, key = latent[order], value[order] * self.sign[latent[order]], key[order]
+        key, order = torch.sort(key, stable=True)
+        latent, value = latent[order], value[order]
         group, sizes = torch.unique_consecutive(key, return_counts=True)
-        ends = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        token, operation = group // n, group % n
-        n_tokens = codes_small.n_tokens
-        per_token = max(1.0, len(group) / max(n_tokens, 1)) * self.W_dec.shape[1]
-        step = max(1, int(_ELEMENTS / per_token))
-        bounds = torch.arange(0, n_tokens + step, step).clamp(max=n_tokens)
-        cuts = torch.searchsorted(token, bounds).tolist()
-        for first, low, high in zip(bounds.tolist(), cuts, cuts[1:], strict=False):
-            if low == high:
-                continue
-            entries = slice(int(ends[low]), int(ends[high]))
-            pattern = SparsePattern(
-                ends[low : high + 1] - ends[low], latent[entries], len(self.W_dec)
-            )
-            yield (
-                first,
-                _Groups(token[low:high] - first, operation[low:high], pattern, value[entries]),
-            )
+        indptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        return _Groups(self, group // n, group % n, indptr, latent, value * self.sign[latent])
+
+    def decode(self, pattern: SparsePattern, values: Tensor) -> Tensor:
+        """Codes of latents of both SAEs times the decoders, (row, d_model)."""
+        parts = [part.matmul(values[kept], W) for W, kept, part in self._by_sae(pattern)]
+        return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+
+    def dot(self, pattern: SparsePattern, left: Tensor) -> Tensor:
+        """Inner product of ``left[row]`` and the decoder direction of every entry, (nnz)."""
+        result = left.new_empty(len(pattern.indices))
+        for W, kept, part in self._by_sae(pattern):
+            result[kept] = part.dot(left, W)
+        return result
+
+    def _by_sae(self, pattern: SparsePattern) -> Iterator[tuple[Tensor, Tensor, SparsePattern]]:
+        # The part of a pattern in each SAE that it has latents of: a matrix of both decoders
+        # would be a second copy of them.
+        of_large = pattern.indices >= self.d_small
+        for W, kept, first in zip(
+            self.W_dec, (~of_large, of_large), (0, self.d_small), strict=True
+        ):
+            if kept.any():
+                before = torch.cat([pattern.indptr.new_zeros(1), kept.cumsum(0)])
+                latent = pattern.indices[kept] - first
+                yield W, kept, SparsePattern(before[pattern.indptr], latent, len(W))
 
     @property
     def l0_small(self) -> float:
@@ -483,3 +449,103 @@ class _Stitch:
             weights=of_latent[touched],
             minlength=self.operations.n,
         ).double()
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """What the operations add on a block: a group of latents for each (token, operation).
+
+    Groups are ordered by token and, of one token, by operation. Entries
+    ``indptr[g]:indptr[g + 1]`` are those of group g; values that are taken out are negative.
+    """
+
+    stitch: _Stitch
+    token: Tensor
+    operation: Tensor
+    indptr: Tensor
+    latent: Tensor
+    value: Tensor
+
+    def vectors(self, first: int, last: int) -> Tensor:
+        """d of the groups ``first:last``, (group, d_model)."""
+        indptr = self.indptr[first : last + 1]
+        entries = slice(int(indptr[0]), int(indptr[-1]))
+        pattern = SparsePattern(
+            indptr - indptr[0], self.latent[entries], len(self.stitch.operation_of)
+        )
+        return self.stitch.decode(pattern, self.value[entries])
+
+    def terms(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """d·r, ‖d‖² and d·Δb of every group; `r` is the residual of the block."""
+        stitch = self.stitch
+        tokens = self.indptr[self._starts(len(r))]
+        pattern = SparsePattern(tokens, self.latent, len(stitch.operation_of))
+        projected = self.value * stitch.dot(pattern, r)
+        along_bias = self.value * stitch.along_bias[self.latent]
+        squared = self.value.square() * stitch.squared_norms[self.latent]
+        sizes = self.indptr.diff()
+        if len(self.value) > len(sizes):
+            # Where a group has several latents, ‖d‖² needs d itself; elsewhere, as in
+            # insertions, d = ± f W_dec_i needs no vector of its own.
+            of_entry = torch.arange(len(sizes)).repeat_interleave(sizes)
+            projected, along_bias, squared = (
+                torch.bincount(of_entry, weights=term, minlength=len(sizes))
+                for term in (projected, along_bias, squared)
+            )
+            several = self._select(sizes > 1)
+            norms = [vecdot(d, d) for _, d in several._chunks()]
+            squared[sizes > 1] = torch.cat(norms)
+        return projected, squared, along_bias
+
+    def running(self, r: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """‖q‖² after every group and before it, the operations of a token in order.
+
+        Yields chunks of groups that bound memory.
+        """
+        for chunk, C in self._chunks(self._starts(len(r))):
+            token = self.token[chunk]
+            # In place, and NumPy's: PyTorch's sum down the columns takes fifteen times as long.
+            np.cumsum(C.numpy(), axis=0, out=C.numpy())
+            is_head = torch.ones(len(token), dtype=torch.bool)
+            is_head[1:] = token[1:] != token[:-1]
+            heads = is_head.nonzero().squeeze(1)
+            # The sum runs on from token to token. With s = r + the sum before a token's first
+            # group, q = s − C, and ‖q‖² = ‖s‖² − 2 s·C + ‖C‖² needs no matrix of q.
+            r_heads = r[token[heads]]
+            s = r_heads.clone()
+            s[1:] += C[heads[1:] - 1]
+            indptr = torch.cat([heads, torch.tensor([len(C)])])
+            s_dot_C = SparsePattern(indptr, torch.arange(len(C)), len(C)).dot(s, C)
+            squared = vecdot(s, s)[is_head.cumsum(0) - 1] - 2.0 * s_dot_C + vecdot(C, C)
+            previous = squared.roll(1)
+            previous[heads] = vecdot(r_heads, r_heads)
+            yield chunk, squared, previous
+
+    def _starts(self, n_tokens: int) -> Tensor:
+        # First group of each token, and the end.
+        return torch.searchsorted(self.token, torch.arange(n_tokens + 1))
+
+    def _chunks(self, bounds: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
+        # Vectors of consecutive groups, cut at some of the `bounds` (anywhere if there are none)
+        # where a chunk has grown large.
+        n = len(self.token)
+        step = max(1, _ELEMENTS // self.stitch.pair.small.d_model)
+        cuts = torch.arange(0, n + step, step).clamp(max=n)
+        if bounds is not None:
+            cuts = bounds[torch.searchsorted(bounds, cuts)]
+        for first, last in pairwise(cuts.unique().tolist()):
+            yield slice(first, last), self.vectors(first, last)
+
+    def _select(self, keep: Tensor) -> "_Groups":
+        # Only the groups where `keep` is true.
+        sizes = self.indptr.diff()
+        entries = keep.repeat_interleave(sizes)
+        indptr = torch.cat([sizes.new_zeros(1), sizes[keep].cumsum(0)])
+        return _Groups(
+            self.stitch,
+            self.token[keep],
+            self.operation[keep],
+            indptr,
+            self.latent[entries],
+            self.value[entries],
+        )

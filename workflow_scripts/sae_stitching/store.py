@@ -2,9 +2,11 @@
 
 Every file carries the root attributes `format`, `format_version`, `study` and `provenance`
 (JSON). Nothing that changes from run to run is stored, so that the same study run twice on
-one machine gives the same bytes.
+one machine gives the same bytes. Data, headers and attributes have checksums: a file that was
+damaged after it was written is an error that names it, and never a wrong number.
 """
 
+import hashlib
 import json
 import os
 import uuid
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from sae_stitching.errors import StudyError
 
@@ -66,12 +69,13 @@ def write_hdf5(
         Open for writing; datasets and attributes are up to the caller.
     """
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w") as file:
+        with _Writer(temporary, "w", libver=_LIBVER) as file:
             file.attrs["format"] = format
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["study"] = study
             file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
             yield file
+            file.attrs[_CHECKSUM] = _attributes_checksum(file)
             written = _shapes(file)
         with h5py.File(temporary, "r") as file:
             if _shapes(file) != written:
@@ -86,21 +90,32 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
     ------
     StudyError
         If the file is missing, damaged, of another format or format version, or of another
-        study than `study` (where one is given).
+        study than `study` (where one is given). Also when a dataset or attribute is looked up
+        that the file lacks, or data are read that are damaged.
     """
     try:
-        file = h5py.File(path, "r")
+        file = _Reader(path, "r")
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file") from None
-    except OSError as error:
+        raise StudyError(f"{path}: no such file; run again to have it made") from None
+    except PermissionError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+    except (OSError, RuntimeError) as error:
         raise StudyError(
-            f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); "
-            "delete it and run again"
+            f"{path}: not a readable HDF5 file ({_one_line(error)}); delete it and run again"
         ) from error
     with file:
+        with _naming(path, "its attributes"):
+            checksum = file.attrs.get(_CHECKSUM)
+            intact = checksum is None or checksum == _attributes_checksum(file)
+        if not intact:
+            raise StudyError(
+                f"{path}: its attributes are not those that were written; delete it and run again"
+            )
         found = file.attrs.get("format")
         if found != format:
-            raise StudyError(f"{path}: holds {found!r}, expected {format!r}")
+            raise StudyError(
+                f"{path}: holds {found!r}, expected {format!r}; is it the file of another rule?"
+            )
         version = int(file.attrs.get("format_version", 0))
         if version != FORMAT_VERSION:
             raise StudyError(
@@ -109,9 +124,101 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
             )
         if study is not None and file.attrs.get("study") != study:
             raise StudyError(
-                f"{path}: belongs to study {file.attrs.get('study')!r}, expected {study!r}"
+                f"{path}: belongs to study {file.attrs.get('study')!r}, expected {study!r}; "
+                "delete it and run again"
             )
         yield file
+
+
+# Headers of this version have checksums, which those of HDF5's default version have not.
+_LIBVER = ("v110", "v110")
+# Texts among the attributes lie where HDF5 has no checksum of its own.
+_CHECKSUM = "attributes_sha256"
+
+
+class _Writer(h5py.File):
+    """An HDF5 file whose datasets have checksums and whose groups have no time stamps."""
+
+    def create_dataset(
+        self, name: Any, shape: Any = None, dtype: Any = None, data: Any = None, **options: Any
+    ) -> Any:
+        if "/" in name.strip("/"):
+            # Groups that HDF5 makes by itself on the way would carry the time.
+            self.require_group(name.strip("/").rpartition("/")[0])
+        if (np.shape(data) if shape is None else shape) != ():
+            options.setdefault("fletcher32", True)
+        return super().create_dataset(name, shape, dtype, data, **options)
+
+    def __setitem__(self, name: Any, obj: Any) -> None:
+        self.create_dataset(name, data=obj)
+
+
+class _Reader(h5py.File):
+    """An HDF5 file that names itself in every complaint."""
+
+    def __getitem__(self, name: Any) -> Any:
+        with _naming(self.filename, name):
+            item = super().__getitem__(name)
+        return _Dataset(item.id) if isinstance(item, h5py.Dataset) else item
+
+    @property
+    def attrs(self) -> Any:
+        attributes = _Attributes(self)
+        attributes.path = self.filename
+        return attributes
+
+
+class _Dataset(h5py.Dataset):
+    def __getitem__(self, *arguments: Any, **options: Any) -> Any:
+        with _naming(self.file.filename, self.name):
+            return super().__getitem__(*arguments, **options)
+
+    def read_direct(self, *arguments: Any, **options: Any) -> None:
+        with _naming(self.file.filename, self.name):
+            super().read_direct(*arguments, **options)
+
+
+class _Attributes(h5py.AttributeManager):
+    path = ""
+
+    def __getitem__(self, name: Any) -> Any:
+        with _naming(self.path, f"attribute {name}"):
+            return super().__getitem__(name)
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401, that would be this method
+
+
+@contextmanager
+def _naming(path: str | Path, what: Any) -> Iterator[None]:
+    what = str(what).removeprefix("/")
+    try:
+        yield
+    except KeyError as error:
+        raise StudyError(f"{path}: {what} is missing; delete it and run again") from error
+    except (OSError, RuntimeError) as error:
+        raise StudyError(
+            f"{path}: {what} cannot be read, the file is damaged ({_one_line(error)}); "
+            "delete it and run again"
+        ) from error
+
+
+def _attributes_checksum(file: h5py.File) -> str:
+    """SHA-256 of all attributes but this one."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        for key, value in h5py.AttributeManager(item).items():
+            if key != _CHECKSUM:
+                found[f"{name}:{key}"] = value.tolist() if hasattr(value, "tolist") else value
+
+    visit("", file)
+    file.visititems(visit)
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _shapes(file: h5py.File) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -20,8 +20,9 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
-from sae_stitching import language_model
+from sae_stitching import formats, language_model
 from sae_stitching.errors import StudyError
+from sae_stitching.published import PUBLISHED
 
 MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
@@ -52,7 +53,8 @@ def load_study(
         Of plain JSON types, with every key of the schema in the schema's order, whatever the
         order in `config`. Further:
 
-        - every entry of ``saes`` has ``name`` and all keys of ``training``;
+        - every entry of ``saes`` has ``name``, and all keys of ``training`` or ``pretrained``; the
+          latter with the path and the format that were found, where the files are local;
         - ``stitching.pairs`` is a list of ``[small, large]`` names and ``stitching.transition`` a
           list of names, empty where there is no transition;
         - ``text.files`` is the sorted list of the matched files, where the text is files.
@@ -80,7 +82,8 @@ def load_study(
     _resolve_model(study, Path(base))
     _resolve_text(study, Path(base))
     _check_shards(study)
-    _resolve_saes(study)
+    _resolve_saes(study, Path(base))
+    _check_paper(study)
     _resolve_stitching(study)
     return study
 
@@ -90,7 +93,34 @@ def pair_name(small: str, large: str) -> str:
     return f"{small}{PAIR_SEPARATOR}{large}"
 
 
+def split_pair_name(name: str) -> tuple[str, str]:
+    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
+    small, large = name.split(PAIR_SEPARATOR)
+    return small, large
+
+
 # The schema: reading it, and filling in its defaults
+
+
+def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
+    """Trained SAEs of different sizes that share architecture and seed, in order of size.
+
+    Parameters
+    ----------
+    saes
+        Resolved ``saes`` entries; of one size in a family the first counts.
+
+    Returns
+    -------
+    dict
+        Names of the SAEs by (architecture, seed), in the config's order.
+    """
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for sae in saes:
+        if "pretrained" not in sae:
+            sizes = found.setdefault((sae["architecture"], sae["seed"]), {})
+            sizes.setdefault(sae["d_sae"], sae["name"])
+    return {key: [sizes[d_sae] for d_sae in sorted(sizes)] for key, sizes in found.items()}
 
 
 @cache
@@ -481,32 +511,81 @@ def _check_shards(study: Mapping[str, Any]) -> None:
             )
 
 
-def _resolve_saes(study: dict[str, Any]) -> None:
+def _resolve_saes(study: dict[str, Any], base: Path) -> None:
     """Complete each SAE with a name and the keys of training, and check it."""
     first: dict[str, int] = {}
-    saes = []
+    saes: list[dict[str, Any]] = []
     for i, entry in enumerate(study["saes"]):
         name = str(entry.get("name", entry["d_sae"]))
-        sae = {**study["training"], **entry}
-        sae = {"name": name, "d_sae": entry["d_sae"], **_without(sae, "name", "d_sae")}
-        saes.append(sae)
         # Case aside: the names become file names, and some file systems ignore case.
         if (j := first.setdefault(name.casefold(), i)) != i:
             raise StudyError(
                 f"saes[{i}].name: saes[{j}] is named {saes[j]['name']} too; give each its own "
                 f"name, such as {name}-b"
             )
-        if sae["architecture"] in ("topk", "batchtopk") and sae["k"] > sae["d_sae"]:
-            raise StudyError(
-                f"{_origin(i, entry, 'k')}: {sae['k']} is more than the {sae['d_sae']} latents "
-                f"of SAE {name}; give {sae['d_sae']} or less"
-            )
-        if sae["lr_warmup_steps"] > sae["steps"]:
-            raise StudyError(
-                f"{_origin(i, entry, 'lr_warmup_steps')}: {sae['lr_warmup_steps']} is more than "
-                f"the {sae['steps']} steps of SAE {name}; give fewer"
-            )
+        if "pretrained" in entry:
+            rest = {"pretrained": _resolve_pretrained(entry, f"saes[{i}]", base)}
+        else:
+            rest = _without({**study["training"], **entry}, "name", "d_sae")
+            _check_training(i, name, entry, rest)
+        saes.append({"name": name, "d_sae": entry["d_sae"], **rest})
     study["saes"] = saes
+
+
+def _check_paper(study: Mapping[str, Any]) -> None:
+    paper, names = study["paper"], {sae["name"] for sae in study["saes"]}
+    if paper is not None and not names & set(PUBLISHED[paper].saes):
+        raise StudyError(
+            f"paper: no SAE of the study is named as one of {paper} "
+            f"({', '.join(PUBLISHED[paper].saes)}); name them after their sizes or remove the key"
+        )
+
+
+def _check_training(
+    index: int, name: str, entry: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
+    if training["architecture"] in ("topk", "batchtopk") and training["k"] > entry["d_sae"]:
+        raise StudyError(
+            f"{_origin(index, entry, 'k')}: {training['k']} is more than the {entry['d_sae']} "
+            f"latents of SAE {name}; give {entry['d_sae']} or less"
+        )
+    if training["lr_warmup_steps"] > training["steps"]:
+        raise StudyError(
+            f"{_origin(index, entry, 'lr_warmup_steps')}: {training['lr_warmup_steps']} is more "
+            f"than the {training['steps']} steps of SAE {name}; give fewer"
+        )
+
+
+def _resolve_pretrained(entry: Mapping[str, Any], key: str, base: Path) -> dict[str, Any]:
+    """Check where an SAE comes from; find the path and the format of local files."""
+    for unused in _without(entry, "name", "d_sae", "pretrained"):
+        raise StudyError(
+            f"{key}.{unused}: this SAE is not trained but read from files; remove this key or "
+            "pretrained"
+        )
+    key, pretrained = f"{key}.pretrained", dict(entry["pretrained"])
+    path = pretrained["path"]
+    if pretrained["repo"] is not None:
+        if pretrained["revision"] is None:
+            raise StudyError(
+                f"{key}.revision: this key is missing; give the commit of {pretrained['repo']}, "
+                "40 hexadecimal digits"
+            )
+        if path.startswith(("/", "~")) or ".." in path.split("/"):
+            raise StudyError(f"{key}.path: {path} is no path inside a repository; give one")
+        return pretrained
+    if pretrained["revision"] is not None:
+        raise StudyError(f"{key}.revision: a local path has no revision; remove it or name a repo")
+    found = _lookup(path, base)
+    if found is None:
+        raise StudyError(
+            f"{key}.path: there is no file or folder {path}; check the path (a relative one starts "
+            "from the working directory), or name the repo that holds it"
+        )
+    layout = _with_key(
+        f"{key}.path", lambda local: formats.find_local(local, pretrained["format"]), str(found)
+    )
+    return {**pretrained, "path": str(found), "format": layout.format}
 
 
 def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -525,6 +604,14 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
     by_size = sorted(sizes, key=sizes.__getitem__)  # stable: the config's order among equals
     if stitching["pairs"] == "all":
         pairs = list(combinations(by_size, 2))
+    elif stitching["pairs"] == "family":
+        kin = families(study["saes"]).values()
+        pairs = [pair for family in kin for pair in combinations(family, 2)]
+        if not pairs:
+            raise StudyError(
+                "stitching.pairs: no two SAEs of one architecture and one seed differ in size; "
+                "choose all, or train more sizes"
+            )
     elif stitching["pairs"] == "adjacent":
         pairs = list(pairwise(by_size))
     else:

@@ -28,6 +28,29 @@ SAE_COLUMNS = (
     "n_tokens",
 )
 
+FAMILY_COLUMNS = (
+    "architecture",
+    "seed",
+    "small",
+    "large",
+    "d_small",
+    "d_large",
+    "l0_small",
+    "l0_large",
+    "fvu_small",
+    "fvu_large",
+    "theta",
+    "n_novel",
+    "share_novel",
+    "share_improving",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "theta_best",
+    "theta_lowest_mse",
+    "median_max_cosine",
+)
+
 PAIR_COLUMNS = (
     "small",
     "large",
@@ -112,6 +135,38 @@ def pair_row(
     }
 
 
+def families(
+    pairs: pd.DataFrame, saes: pd.DataFrame, members: Mapping[tuple[str, int], Sequence[str]]
+) -> pd.DataFrame:
+    """Lay out the pairs inside each family, one row a pair, families one after the other.
+
+    Parameters
+    ----------
+    pairs
+        The pair table.
+    saes
+        The table of SAE properties.
+    members
+        Names of the SAEs of each family, by architecture and seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `FAMILY_COLUMNS`.
+    """
+    of_sae = saes.astype({"sae": str}).set_index("sae")
+    rows = []
+    for (architecture, seed), names in members.items():
+        for pair in pairs.astype({"small": str, "large": str}).to_dict("records"):
+            if pair["small"] in names and pair["large"] in names:
+                row = {"architecture": architecture, "seed": seed, **pair}
+                for side in ("small", "large"):
+                    for name in ("d_sae", "l0", "fvu"):
+                        row[f"{name.removesuffix('_sae')}_{side}"] = of_sae.loc[pair[side], name]
+                rows.append({name: row[name] for name in FAMILY_COLUMNS})
+    return pd.DataFrame(rows, columns=pd.Index(FAMILY_COLUMNS))
+
+
 def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
@@ -125,6 +180,11 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
     narrow = {name: "float64" for name in frame.columns if frame[name].dtype == "float32"}
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         frame.astype(narrow).to_csv(file, index=False, lineterminator="\n")
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
+    return pd.read_csv(path, dtype=dict.fromkeys(("sae", "small", "large"), str))
 
 
 def _ordered(

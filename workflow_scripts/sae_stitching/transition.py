@@ -98,18 +98,22 @@ def gather_transition(
         file.attrs["steps"] = list(steps)
         for name, source in steps.items():
             with read_hdf5(source, format="transition_step", study=study) as step:
-                group = file.create_group(name)
                 for dataset in _DATASETS:
-                    group[dataset] = step[dataset][...]
+                    file[f"{name}/{dataset}"] = step[dataset][...]
                 for attribute in ("mse_large", "l0_large", "n_tokens"):
-                    group.attrs[attribute] = step.attrs[attribute]
+                    file[name].attrs[attribute] = step.attrs[attribute]
 
 
 def load_transition(path: str | Path, *, study: str | None = None) -> dict[str, dict[str, Any]]:
     """Read ``stitching/transition.h5``: name of each step and its datasets, in order."""
     with read_hdf5(path, format="transition", study=study) as file:
-        return {name: _step(file[name]) for name in file.attrs["steps"]}
+        return {
+            str(step): {name: file[f"{step}/{name}"][...] for name in _DATASETS}
+            for step in file.attrs["steps"]
+        }
 
 
-def _step(group: Any) -> dict[str, Any]:
-    return {name: group[name][...] for name in _DATASETS}
+def load_transition_step(path: str | Path, *, study: str | None = None) -> dict[str, Any]:
+    """Read ``stitching/transition/<small>--<large>.h5``: the datasets of one step."""
+    with read_hdf5(path, format="transition_step", study=study) as file:
+        return {name: file[name][...] for name in _DATASETS}

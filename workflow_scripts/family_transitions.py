@@ -1,0 +1,18 @@
+"""Draw the transitions of all families side by side."""
+
+from job import job
+from sae_stitching.figures.families import family_transitions_figure, family_transitions_table
+from sae_stitching.figures.figure5 import figure5_table
+from sae_stitching.figures.style import save_figure
+from sae_stitching.study import split_pair_name
+from sae_stitching.transition import load_transition_step
+
+with job(snakemake) as origin:
+    params = snakemake.params.job
+    steps = {}
+    for (architecture, seed, pair), path in zip(params["steps"], snakemake.input, strict=True):
+        small, large = split_pair_name(pair)
+        step = {"small": small, "large": large, **load_transition_step(path, study=origin["study"])}
+        steps.setdefault((architecture, seed), []).append(figure5_table([step]))
+    table = family_transitions_table(steps)
+    save_figure(family_transitions_figure(table), table, snakemake.output, dpi=params["dpi"])

@@ -1,0 +1,18 @@
+"""Set the paper's published numbers beside the study's own."""
+
+from job import job
+from sae_stitching.published import published
+from sae_stitching.reproduction import reproduction
+from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.tables import read_csv, write_csv
+
+with job(snakemake) as origin:
+    params, files = snakemake.params.job, snakemake.input
+    subgraphs = {
+        tuple(pair.split("--")): load_subgraphs(path, study=origin["study"])
+        for pair, path in zip(params["pairs"], files.subgraphs, strict=True)
+    }
+    table = reproduction(
+        published(params["paper"]), read_csv(files.saes), read_csv(files.pairs), subgraphs
+    )
+    write_csv(table, snakemake.output[0])

@@ -1,0 +1,167 @@
+"""SAEs that others trained: fetched where they are on the hub, read, and checked for the study."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sae_stitching import formats
+from sae_stitching.errors import StudyError
+from sae_stitching.formats import Layout, dictionary_learning, gemma_scope, saelens, sparsify
+from sae_stitching.sae import SAE
+
+_logger = logging.getLogger(__name__)
+
+_READERS: dict[str, Callable[[Layout], SAE]] = {
+    "saelens": saelens.read,
+    "gemma-scope": gemma_scope.read,
+    "dictionary-learning": dictionary_learning.read,
+    "sparsify": sparsify.read,
+}
+
+
+def load_pretrained(path: str | Path, format: str = "auto") -> SAE:
+    """Read an SAE that another library wrote.
+
+    No code is run: pickled files are read as tensors and plain values only.
+
+    Parameters
+    ----------
+    path
+        Folder, or file of weights.
+    format
+        A key of `formats.FILES`, or ``"auto"`` for the one whose files are there.
+
+    Raises
+    ------
+    StudyError
+        If a file or a tensor is missing, damaged, not finite or of another shape, or if the SAE
+        does what `SAE` cannot express.
+    """
+    return read_layout(formats.find_local(str(path), format))
+
+
+def read_layout(layout: Layout) -> SAE:
+    """Read an SAE from files that `formats.find` has found."""
+    sae = _READERS[layout.format](layout)
+    if sae.k is not None and sae.k > sae.d_sae:
+        raise StudyError(
+            f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
+        )
+    return sae
+
+
+def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
+    """Fetch the files of one SAE from the Hugging Face hub into the hub's own cache.
+
+    Once they are there, no connection is needed.
+
+    Parameters
+    ----------
+    repo
+        Owner and name.
+    revision
+        Full commit.
+    path
+        Folder or file of weights within the repository.
+    format
+        A key of `formats.FILES`, or ``"auto"`` for the one whose files are there.
+
+    Raises
+    ------
+    StudyError
+        If the hub cannot be reached, or has no such repository, commit or files.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    local: dict[str, str] = {}
+
+    def exists(name: str) -> bool:
+        # What a commit has, and what it has not, never changes: both are kept, and known without
+        # a connection.
+        known = try_to_load_from_cache(repo, name, revision=revision)
+        if known is not None and not isinstance(known, str):
+            return False
+        try:
+            local[name] = known or hf_hub_download(repo, name, revision=revision)
+        except LocalEntryNotFoundError:  # an EntryNotFoundError too, but it means no connection
+            raise
+        except EntryNotFoundError:
+            return False
+        return True
+
+    try:
+        found = formats.find(path, format, exists)
+    except StudyError as error:
+        raise StudyError(f"{repo} at {revision[:8]}: {error}") from error
+    except GatedRepoError as error:
+        raise StudyError(
+            f"{repo}: the hub asks who wants it; accept its terms there and log in (hf auth login)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise StudyError(f"{repo}: has no commit {revision}; correct revision") from error
+    except RepositoryNotFoundError as error:
+        raise StudyError(f"{repo}: the hub has no such repository; correct repo") from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise StudyError(f"{repo}: cannot be fetched from the hub ({said})") from error
+    return Layout(
+        found.format,
+        local[found.weights],
+        None if found.settings is None else local[found.settings],
+    )
+
+
+def fitted(sae: SAE, name: str, *, d_sae: int, d_model: int | None, hook: str, model: str) -> SAE:
+    """The SAE as one of the study's, once it is known to fit.
+
+    Parameters
+    ----------
+    sae
+    name
+        Where it comes from, for complaints.
+    d_sae, d_model, hook
+        What the study expects; a `d_model` that is not known yet is not checked.
+    model
+        What the study calls its model.
+
+    Raises
+    ------
+    StudyError
+        If the SAE has another size, or was trained at another place in the model.
+    """
+    if sae.d_sae != d_sae:
+        raise StudyError(
+            f"{name}: has {sae.d_sae} latents, not the {d_sae} of d_sae; correct d_sae"
+        )
+    if d_model is not None and sae.d_model != d_model:
+        raise StudyError(
+            f"{name}: reads d_model {sae.d_model}, but {model} has {d_model}; is it for this model?"
+        )
+    if not sae.hook:
+        _logger.info("%s does not say its hook; taken for %s", name, hook)
+    elif _place(sae.hook) != _place(hook):
+        raise StudyError(
+            f"{name}: was trained on {sae.hook}, the study is of {hook}; correct model.hook, or "
+            "name another SAE"
+        )
+    if sae.model and sae.model != model:
+        _logger.info("%s was trained on %s, the study calls its model %s", name, sae.model, model)
+    return replace(sae, hook=hook, model=model)
+
+
+def _place(hook: str) -> str:
+    """One name for one place: what leaves a block is what enters the next."""
+    block, _, point = hook.removeprefix("blocks.").partition(".")
+    if point == "hook_resid_post" and block.isdigit():
+        return f"blocks.{int(block) + 1}.hook_resid_pre"
+    return hook
