@@ -55,6 +55,61 @@ published_subgraphs = [
     if (name := pair_name(*pair)) in pairs
 ]
 
+# Where the report shows what a rule makes; the sections are listed by name, in the paper's order.
+SECTIONS = {
+    member: section
+    for section, members in {
+        "1 The study": ("summary", "training_curve"),
+        "2 Stitching (Section 4)": ("figure3", "plot_figure4", "figure5", "pairs"),
+        "3 Similarity of latents (Appendix A.3)": ("figure7", "figure8"),
+        "4 Latent families (Appendix A.4)": ("figure12",),
+        "5 Properties of the SAEs (Appendix A.5)": (
+            "sae_properties",
+            "reproduction",
+            "plot_reproduction",
+        ),
+        "6 Classifying, swapping, inserting (Appendix A.6)": (
+            *(f"figure{number}" for number in range(13, 18)),
+        ),
+        "7 JumpReLU SAEs (Appendix A.6)": ("plot_figure18", "figure19"),
+        "8 Beyond the paper": (
+            "orders",
+            "significance",
+            "families",
+            "family_transitions",
+        ),
+    }.items()
+    for member in members
+}
+# Tables that the report shows, with their titles.
+TABLES = {
+    "sae_properties": "Properties of the SAEs",
+    "pairs": "Pairs of SAEs",
+    **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
+    **({"reproduction": "The paper and this study"} if study["paper"] else {}),
+}
+
+
+def in_report(path, rule, **labels):
+    """Mark a result for the report, with the caption report/<rule>.rst."""
+    return report(
+        path,
+        caption=f"../report/{rule}.rst",
+        category=SECTIONS[rule],
+        labels=labels or None,
+    )
+
+
+def figure(name, rule=None, **labels):
+    """Files of a figure as `save_figure` writes them; the report shows the PNG."""
+    prefix = f"{results}/figures/{name}"
+    shown = {"Figure": name.removeprefix("figure").partition("_{")[0].replace("_", " ")}
+    return [
+        f"{prefix}.pdf",
+        in_report(f"{prefix}.png", rule or name, **shown, **labels),
+        f"{prefix}.csv",
+    ]
+
 
 def one_of(choices):
     """Pattern of these names; of no name at all where there are none."""

@@ -16,7 +16,7 @@ rule plot_figure4:
         insertions=f"{results}/stitching/insertions/{{pair}}.h5",
         subgraphs=f"{results}/subgraphs/{{pair}}.h5",
     output:
-        multiext(f"{results}/figures/figure4_{{pair}}", ".pdf", ".png", ".csv"),
+        figure("figure4_{pair}", "plot_figure4", Pair="{pair}"),
     log:
         f"{results}/logs/plot_figure4/{{pair}}.log",
     benchmark:
@@ -41,7 +41,7 @@ rule figure5:
     input:
         f"{results}/stitching/transition.h5",
     output:
-        multiext(f"{results}/figures/figure5", ".pdf", ".png", ".csv"),
+        figure("figure5"),
     log:
         f"{results}/logs/figure5.log",
     benchmark:
@@ -65,7 +65,7 @@ rule figure13:
         rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure13", ".pdf", ".png", ".csv"),
+        figure("figure13"),
     log:
         f"{results}/logs/figure13.log",
     benchmark:
@@ -91,7 +91,7 @@ rule family_transitions:
             for architecture, seed, pair in kin_steps
         ],
     output:
-        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+        figure("family_transitions"),
     log:
         f"{results}/logs/family_transitions.log",
     benchmark:
@@ -114,7 +114,7 @@ rule plot_reproduction:
     input:
         rules.reproduction.output[0],
     output:
-        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+        figure("reproduction", "plot_reproduction"),
     log:
         f"{results}/logs/plot_reproduction.log",
     benchmark:
@@ -131,3 +131,26 @@ rule plot_reproduction:
         "Draw the paper's numbers beside the study's"
     script:
         "../workflow_scripts/plot_reproduction.py"
+
+
+rule training_curve:
+    input:
+        collect(f"{results}/saes/{{sae}}.csv", sae=trained),
+    output:
+        figure("training_curve"),
+    log:
+        f"{results}/logs/training_curve.log",
+    benchmark:
+        f"{results}/benchmarks/training_curve.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        job=job("training_curve", saes=list(trained), dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the training curves"
+    script:
+        "../workflow_scripts/training_curve.py"
