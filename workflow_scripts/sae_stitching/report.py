@@ -29,7 +29,7 @@ p { color: var(--muted); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 12px; text-align: left; border-top: 1px solid var(--line); }
 td.number, th.number { text-align: right; white-space: nowrap; }
-th { border-top: 0; }
+th { border-top: 0; white-space: nowrap; }
 th button { font: inherit; font-weight: 600; color: inherit; min-height: 24px; cursor: pointer; }
 th button { border: 0; background: none; padding: 0; }
 th button::after { content: " ↕"; color: var(--muted); }
@@ -140,7 +140,9 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Any:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", value if isinstance(value, str) else json.dumps(value)
+            # In quotes where it would not be seen otherwise.
+            plain = isinstance(value, str) and value == value.strip() != ""
+            yield f"{above}{key}", value if plain else json.dumps(value)
 
 
 def versions_table(paths: Sequence[str | Path]) -> pd.DataFrame:
