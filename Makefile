@@ -14,7 +14,7 @@ CORES ?= all
 # Extra options for Snakemake.
 OPTIONS ?=
 
-.PHONY: figures report test test-peers lint bench-training lock clean-env
+.PHONY: figures report test test-peers lint bench-training bench-scale lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
@@ -60,6 +60,11 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	# library needs it here.
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
+
+# Every step at the paper's largest size, on synthetic dictionaries. SHARES=8 is an eighth alone.
+SHARES ?= 8 4 2 1
+bench-scale: $(VENV)/.run
+	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

@@ -16,8 +16,8 @@ rule passages:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     params:
         job=job(
             "passages",
@@ -51,8 +51,8 @@ rule explorer:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     params:
         job=job(
             "explorer",

@@ -20,8 +20,8 @@ rule summary:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=job(
             "summary",
@@ -82,8 +82,8 @@ rule table_page:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=lambda wildcards: job("table_page", title=TABLES[wildcards.table]),
     message:

@@ -81,8 +81,12 @@ const effectClass = (delta) => (delta === null ? "" : delta < 0 ? "decreases" : 
 
 /** A token in quotes by its ground; what cannot be seen is spelled out. */
 function tokenMark(text) {
-  const shown = text === "" ? "(empty)" : text.replace(/\n/g, "⏎").replace(/\t/g, "⇥");
-  return h("span", { class: "token" }, /^\s+$/.test(shown) ? shown.replace(/ /g, "␣") : shown);
+  return h("span", { class: "token" }, visible(text));
+}
+
+function visible(text) {
+  const shown = text === "" ? "(empty)" : text.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥");
+  return /^\s+$/.test(shown) ? shown.replace(/ /g, "␣") : shown;
 }
 
 // The study and the address ----------------------------------------------------------------------
@@ -757,7 +761,7 @@ function drawing(pair, sides, edges, smallInfo, largeInfo) {
       shown[side].map((latent) => {
         const y = at(side, latent);
         const x = side === "small" ? 1 : width - box;
-        const text = info[side].top[latent] < 0 ? "" : vocabulary[info[side].top[latent]].trim();
+        const text = info[side].top[latent] < 0 ? "" : visible(vocabulary[info[side].top[latent]]).trim();
         const room = Math.floor((box - 16) / 8.2) - String(latent).length - 3;
         const short = text.length > room ? `${text.slice(0, Math.max(1, room - 1))}…` : text;
         return svg(
