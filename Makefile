@@ -1,6 +1,7 @@
 # make figures   the default study, from nothing to its figures
+# make report    the same, and report.html with its figures and tables, to hand on
 # make test      all tests
-# Both set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
+# All set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,12 +11,18 @@ PEERS := .venv-peers
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
+# Extra options for Snakemake.
+OPTIONS ?=
 
-.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training bench-scale \
+.PHONY: figures report test test-peers test-slurm chaos slurm lint bench-training bench-scale \
   bench-caching lock clean-env
 
 figures: $(VENV)/.run
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
+
+# Another study: make report OPTIONS="--configfile presets/quick.yaml".
+report: figures
+	$(BIN)/snakemake $(OPTIONS) --report report.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -21,6 +21,11 @@ include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/driver.smk"
+include: "rules/explorer.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
 
 
 rule all:
@@ -47,6 +52,10 @@ rule all:
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         rules.sae_properties.output,
         rules.pairs.output,
+        rules.explorer.output,
+        branch(bool(trained), then=rules.training_curve.output, otherwise=[]),
+        rules.summary.output,
+        collect(rules.table_page.output, table=TABLES),
         branch(
             len(kin) > 1,
             then=rules.families.output + rules.family_transitions.output,

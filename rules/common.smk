@@ -1,5 +1,6 @@
 # The study's config, checked, and what all rules share.
 
+import hashlib
 import math
 import sys
 from itertools import combinations
@@ -72,6 +73,70 @@ jumprelu_pairs = [
     if jumprelu.issuperset(pair)
 ]
 
+# Where the report shows what a rule makes; the sections are listed by name, in the paper's order.
+SECTIONS = {
+    member: section
+    for section, members in {
+        "1 The study": ("summary", "training_curve"),
+        "2 Stitching (Section 4)": ("figure3", "plot_figure4", "figure5", "pairs"),
+        "3 Similarity of latents (Appendix A.3)": ("figure7", "figure8"),
+        "4 Latent families (Appendix A.4)": ("figure12", "components"),
+        "5 Properties of the SAEs (Appendix A.5)": (
+            "sae_properties",
+            "reproduction",
+            "plot_reproduction",
+            "cross_entropy",
+        ),
+        "6 Classifying, swapping, inserting (Appendix A.6)": (
+            *(f"figure{number}" for number in range(13, 18)),
+        ),
+        "7 JumpReLU SAEs (Appendix A.6)": ("plot_figure18", "figure19"),
+        "8 Beyond the paper": (
+            "orders",
+            "significance",
+            "families",
+            "family_transitions",
+        ),
+    }.items()
+    for member in members
+}
+# Tables that the report shows, with their titles.
+TABLES = {
+    "sae_properties": "Properties of the SAEs",
+    "pairs": "Pairs of SAEs",
+    **(
+        {"cross_entropy": "Cross-entropy of the language model"}
+        if study["evaluation"]["ce_tokens"]
+        else {}
+    ),
+    "components": "Types of latent families",
+    "significance": "Insertion effects that differ from zero",
+    **({"orders": "Orders of insertion"} if steps else {}),
+    **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
+    **({"reproduction": "The paper and this study"} if study["paper"] else {}),
+}
+
+
+def in_report(path, rule, **labels):
+    """Mark a result for the report, with the caption report/<rule>.rst."""
+    return report(
+        path,
+        caption=f"../report/{rule}.rst",
+        category=SECTIONS[rule],
+        labels=labels or None,
+    )
+
+
+def figure(name, rule=None, **labels):
+    """Files of a figure as `save_figure` writes them; the report shows the PNG."""
+    prefix = f"{results}/figures/{name}"
+    shown = {"Figure": name.removeprefix("figure").partition("_{")[0].replace("_", " ")}
+    return [
+        f"{prefix}.pdf",
+        in_report(f"{prefix}.png", rule or name, **shown, **labels),
+        f"{prefix}.csv",
+    ]
+
 
 def one_of(choices):
     """Pattern of these names; of no name at all where there are none."""
@@ -97,6 +162,15 @@ def job(rule, **settings):
 def shared_job(rule, **settings):
     """Params of a rule whose result all studies share."""
     return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
+
+
+def folder_hash(folder):
+    """SHA-256 of the files in a folder of the repository: what a page is made of besides code."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(workflow.basedir) / folder).iterdir()):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def shards(split):

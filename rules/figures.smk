@@ -16,7 +16,7 @@ rule plot_figure4:
         insertions=f"{results}/stitching/insertions/{{pair}}.h5",
         subgraphs=f"{results}/subgraphs/{{pair}}.h5",
     output:
-        multiext(f"{results}/figures/figure4_{{pair}}", ".pdf", ".png", ".csv"),
+        figure("figure4_{pair}", "plot_figure4", Pair="{pair}"),
     log:
         f"{results}/logs/plot_figure4/{{pair}}.log",
     benchmark:
@@ -41,7 +41,7 @@ rule figure5:
     input:
         f"{results}/stitching/transition.h5",
     output:
-        multiext(f"{results}/figures/figure5", ".pdf", ".png", ".csv"),
+        figure("figure5"),
     log:
         f"{results}/logs/figure5.log",
     benchmark:
@@ -65,7 +65,7 @@ rule figure13:
         rocs=collect(f"{results}/stitching/roc/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure13", ".pdf", ".png", ".csv"),
+        figure("figure13"),
     log:
         f"{results}/logs/figure13.log",
     benchmark:
@@ -91,7 +91,7 @@ rule family_transitions:
             for architecture, seed, pair in kin_steps
         ],
     output:
-        multiext(f"{results}/figures/family_transitions", ".pdf", ".png", ".csv"),
+        figure("family_transitions"),
     log:
         f"{results}/logs/family_transitions.log",
     benchmark:
@@ -114,7 +114,7 @@ rule plot_reproduction:
     input:
         rules.reproduction.output[0],
     output:
-        multiext(f"{results}/figures/reproduction", ".pdf", ".png", ".csv"),
+        figure("reproduction", "plot_reproduction"),
     log:
         f"{results}/logs/plot_reproduction.log",
     benchmark:
@@ -139,7 +139,7 @@ rule figure3:
         similarity=f"{results}/similarity/{pairs[0]}.h5",
         swaps=f"{results}/stitching/swaps/{pairs[0]}.h5",
     output:
-        multiext(f"{results}/figures/figure3", ".pdf", ".png", ".csv"),
+        figure("figure3"),
     log:
         f"{results}/logs/figure3.log",
     benchmark:
@@ -166,7 +166,7 @@ rule figure7:
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
         sae=f"{results}/saes/{next(iter(saes))}.h5",
     output:
-        multiext(f"{results}/figures/figure7", ".pdf", ".png", ".csv"),
+        figure("figure7"),
     log:
         f"{results}/logs/figure7.log",
     benchmark:
@@ -189,7 +189,7 @@ rule figure8:
     input:
         collect(f"{results}/similarity/activations/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure8", ".pdf", ".png", ".csv"),
+        figure("figure8"),
     log:
         f"{results}/logs/figure8.log",
     benchmark:
@@ -213,7 +213,7 @@ rule figure12:
         similarities=collect(f"{results}/similarity/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure12", ".pdf", ".png", ".csv"),
+        figure("figure12"),
         table=f"{results}/tables/components.csv",
     log:
         f"{results}/logs/figure12.log",
@@ -237,7 +237,7 @@ rule figure14:
     input:
         collect(f"{results}/stitching/swaps/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure14", ".pdf", ".png", ".csv"),
+        figure("figure14"),
     log:
         f"{results}/logs/figure14.log",
     benchmark:
@@ -263,7 +263,7 @@ rule figure15:
         ),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/figure15", ".pdf", ".png", ".csv"),
+        figure("figure15"),
     log:
         f"{results}/logs/figure15.log",
     benchmark:
@@ -286,7 +286,7 @@ rule figure16:
     input:
         collect(f"{results}/subgraphs/{{pair}}.h5", pair=[*pairs, *seed_pairs]),
     output:
-        multiext(f"{results}/figures/figure16", ".pdf", ".png", ".csv"),
+        figure("figure16"),
     log:
         f"{results}/logs/figure16.log",
     benchmark:
@@ -318,7 +318,7 @@ rule figure17:
         codes=collect(f"{results}/codes/{{sae}}.h5", sae=saes),
         rows=collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
     output:
-        multiext(f"{results}/figures/figure17", ".pdf", ".png", ".csv"),
+        figure("figure17"),
     log:
         f"{results}/logs/figure17.log",
     benchmark:
@@ -353,7 +353,7 @@ rule plot_figure18:
         insertions=f"{results}/stitching/insertions/{{pair}}.h5",
         subgraphs=f"{results}/subgraphs/{{pair}}.h5",
     output:
-        multiext(f"{results}/figures/figure18_{{pair}}", ".pdf", ".png", ".csv"),
+        figure("figure18_{pair}", "plot_figure18", Pair="{pair}"),
     log:
         f"{results}/logs/plot_figure18/{{pair}}.log",
     benchmark:
@@ -378,7 +378,7 @@ rule figure19:
     input:
         f"{results}/stitching/transition.h5",
     output:
-        multiext(f"{results}/figures/figure19", ".pdf", ".png", ".csv"),
+        figure("figure19"),
     log:
         f"{results}/logs/figure19.log",
     benchmark:
@@ -402,7 +402,7 @@ rule significance:
         insertions=collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
     output:
-        multiext(f"{results}/figures/significance", ".pdf", ".png", ".csv"),
+        figure("significance"),
         table=f"{results}/tables/significance.csv",
     log:
         f"{results}/logs/significance.log",
@@ -434,7 +434,7 @@ rule orders:
     input:
         collect(f"{results}/stitching/orders/{{pair}}.h5", pair=steps),
     output:
-        multiext(f"{results}/figures/orders", ".pdf", ".png", ".csv"),
+        figure("orders"),
         table=f"{results}/tables/orders.csv",
     log:
         f"{results}/logs/orders.log",
@@ -452,3 +452,26 @@ rule orders:
         "Compare the orders of the transition"
     script:
         "../workflow_scripts/orders.py"
+
+
+rule training_curve:
+    input:
+        collect(f"{results}/saes/{{sae}}.csv", sae=trained),
+    output:
+        figure("training_curve"),
+    log:
+        f"{results}/logs/training_curve.log",
+    benchmark:
+        f"{results}/benchmarks/training_curve.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("training_curve", saes=list(trained), dpi=study["figures"]["dpi"]),
+    message:
+        "Draw the training curves"
+    script:
+        "../workflow_scripts/training_curve.py"

@@ -62,7 +62,7 @@ rule families:
         saes=rules.sae_properties.output,
     output:
         table=f"{results}/tables/families.csv",
-        figure=multiext(f"{results}/figures/families", ".pdf", ".png", ".csv"),
+        figure=figure("families"),
     log:
         f"{results}/logs/families.log",
     benchmark:

@@ -33,7 +33,16 @@ from PIL import Image
 from sae_stitching.sae import SAE, load_sae
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "config.yaml", "envs", "presets", "profiles", "rules", "schemas")
+PARTS = (
+    "Snakefile",
+    "config.yaml",
+    "envs",
+    "presets",
+    "profiles",
+    "report",
+    "rules",
+    "schemas",
+)
 SCRIPTS = "workflow_scripts"
 LIBRARY = f"{SCRIPTS}/sae_stitching"
 
@@ -51,6 +60,7 @@ D_MODEL, CONTEXT = 32, 32
 FLOOR, THETA = TINY["similarity"]["floor"], TINY["stitching"]["threshold"]
 
 SHARDS = ("train/0000", "train/0001", "eval/0000")
+TABLES = ("sae_properties", "cross_entropy", "pairs", "components", "significance", "orders")
 # Every job but `all`: the rule, and what tells its jobs apart.
 JOBS: dict[str, tuple[str, ...]] = {
     "make_random_model": (),
@@ -86,6 +96,11 @@ JOBS: dict[str, tuple[str, ...]] = {
     "figure17": (),
     "significance": (),
     "orders": (),
+    "passages": tuple(SIZES),
+    "explorer": (),
+    "training_curve": (),
+    "summary": (),
+    "table_page": TABLES,
 }
 
 
@@ -98,6 +113,11 @@ def _jobs_of(rule: str, instances: tuple[str, ...]) -> list[str]:
     return [f"{rule}/{instance}" for instance in instances] or [rule]
 
 
+def pages(*tables: str) -> set[str]:
+    """Jobs that lay out these tables for the report."""
+    return {f"table_page/{table}" for table in tables}
+
+
 EVERYTHING = jobs(*JOBS)
 FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
@@ -105,15 +125,17 @@ FROM_SAES = FROM_ACTIVATIONS - jobs("cache_activations")
 FROM_SIMILARITY = FROM_SAES - jobs(
     "train_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
 )
+FROM_SIMILARITY -= jobs("passages", "training_curve") | pages("sae_properties", "cross_entropy")
 FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
     "similarity", "activation_similarity", "insertions", "threshold", "roc", "figure8"
 )
 # Figures of all pairs, and of all steps of the transition.
 OF_PAIRS = jobs("figure7", "figure8", "figure12", "figure13", "figure14", "figure15", "figure16")
-OF_PAIRS |= jobs("significance", "pairs")
-OF_STEPS = jobs("transition", "figure5", "orders")
+OF_PAIRS |= jobs("significance", "pairs", "explorer", "summary")
+OF_PAIRS |= pages("significance", "pairs", "components")
+OF_STEPS = jobs("transition", "figure5", "orders", "summary") | pages("orders")
 FIGURES = jobs(*(rule for rule in JOBS if re.match(r"(plot_)?figure\d+$", rule)))
-FIGURES |= jobs("significance", "orders")
+FIGURES |= jobs("significance", "orders", "training_curve")
 
 
 @dataclass(frozen=True)
@@ -230,6 +252,12 @@ def result_files() -> set[str]:
         *(f"{kind}/{sae}.h5" for kind in ("saes", "codes") for sae in SIZES),
         *(f"saes/{sae}.csv" for sae in SIZES),
         *(f"evaluation/{sae}.json" for sae in SIZES),
+        *(f"passages/{sae}.h5" for sae in SIZES),
+        "explorer/index.html",
+        "explorer/.snakemake_timestamp",
+        "report/summary.html",
+        *(f"report/{table}.html" for table in TABLES),
+        *(f"figures/training_curve.{suffix}" for suffix in ("pdf", "png", "csv")),
         *(f"{kind}/{pair}.h5" for kind in ("similarity", "subgraphs") for pair in PAIRS),
         *(
             f"stitching/{kind}/{pair}.h5"
@@ -329,6 +357,14 @@ def test_hdf5_files_hold_the_promised_datasets(away):
         check(f"saes/{sae}.h5", weights, attributes)
         codes = {"indptr": ((n_eval + 1,), i8), "indices": ((None,), i4), "values": ((None,), f4)}
         check(f"codes/{sae}.h5", codes, {"d_sae"})
+        passages = {
+            "sequence": ((size, 8), i4),
+            "position": ((size, 8), i4),
+            "activation": ((size, 8), f4),
+            "window": ((size, 8, 25), f4),
+            "n_active": ((size,), i8),
+        }
+        check(f"passages/{sae}.h5", passages, {"n_tokens", "before"})
     for pair in PAIRS:
         small, large = (SIZES[sae] for sae in pair.split("--"))
         similarity = {
@@ -516,11 +552,12 @@ def test_the_summary_says_what_a_run_would_do(away):
 
 
 # What is of all SAEs together.
-TOGETHER = jobs("cross_entropy", "sae_properties", "figure17") | OF_PAIRS | OF_STEPS
+TOGETHER = jobs("cross_entropy", "sae_properties", "figure17", "training_curve") | OF_PAIRS
+TOGETHER |= OF_STEPS | pages("cross_entropy", "sae_properties")
 OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | TOGETHER
 NEW_PAIRS = tuple(f"{sae}--256" for sae in SIZES)
 OF_256 = (
-    {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate")}
+    {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate", "passages")}
     | {
         f"{rule}/{pair}"
         for rule, instances in JOBS.items()
@@ -545,28 +582,38 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "order of the SAEs": (
         {"saes": LIST[::-1]},
-        jobs("cross_entropy", "sae_properties", "figure7", "figure16", "figure17"),
+        jobs("cross_entropy", "sae_properties", "figure7", "figure16", "figure17")
+        | jobs("explorer", "training_curve", "summary")
+        | pages("cross_entropy", "sae_properties"),
     ),
     "similarity.floor": ({"similarity": {"floor": FLOOR + 0.05}}, FROM_SIMILARITY),
     "stitching.threshold": ({"stitching": {"threshold": THETA + 0.125}}, FROM_SUBGRAPHS),
     "stitching.threshold auto": ({"stitching": {"threshold": "auto"}}, FROM_SUBGRAPHS),
     "stitching.bootstrap_samples": (
         {"stitching": {"bootstrap_samples": 300}},
-        jobs("roc", "figure13", "pairs", "significance"),
+        jobs("roc", "figure13", "pairs", "significance", "summary")
+        | pages("pairs", "significance"),
     ),
     "stitching.random_orders": (
         {"stitching": {"random_orders": 10}},
-        jobs("random_insertion", "figure15", "transition_orders", "orders"),
+        jobs("random_insertion", "figure15", "transition_orders", "orders", "summary")
+        | pages("orders"),
     ),
     "evaluation.ce_tokens": (
         {"evaluation": {"ce_tokens": 100}},
-        jobs("cross_entropy", "sae_properties"),
+        jobs("cross_entropy", "sae_properties", "summary")
+        | pages("cross_entropy", "sae_properties"),
     ),
-    "no cross-entropy": ({"evaluation": {"ce_tokens": 0}}, jobs("sae_properties")),
+    "no cross-entropy": (
+        {"evaluation": {"ce_tokens": 0}},
+        jobs("sae_properties", "summary") | pages("sae_properties"),
+    ),
     "stitching.pairs": ({"stitching": {"pairs": "adjacent"}}, OF_PAIRS),
     "stitching.transition": ({"stitching": {"transition": ["32", "64"]}}, OF_STEPS),
-    "no transition": ({"stitching": {"transition": []}}, set()),
+    "no transition": ({"stitching": {"transition": []}}, jobs("summary")),
     "figures.dpi": ({"figures": {"dpi": 150}}, FIGURES),
+    "explorer.passages": ({"explorer": {"passages": 3}}, jobs("passages", "explorer")),
+    "explorer.nearest": ({"explorer": {"nearest": 2}}, jobs("explorer")),
     "cache": ({"cache": "elsewhere"}, set()),
     "a source that is not used": (
         {
@@ -640,9 +687,11 @@ def edited(path: Path, how: str) -> Iterator[None]:
 
 STITCHED = jobs("insertions", "swaps", "threshold", "random_insertion", "transition_step")
 STITCHED |= jobs("transition_orders", "transition", "roc", "pairs") | (
-    FIGURES - jobs("figure7", "figure8", "figure12", "figure16", "figure17")
+    FIGURES - jobs("figure7", "figure8", "figure12", "figure16", "figure17", "training_curve")
 )
+STITCHED |= jobs("explorer", "summary") | pages("pairs", "significance", "orders")
 UNSTITCHED = jobs("subgraphs", "sae_properties", "activation_similarity") | FIGURES
+UNSTITCHED |= jobs("table_page")
 # What has to be done again after a change of a file, and what may be besides: a rule hangs on
 # every module that its script imports, also on one whose change cannot reach its result.
 CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
@@ -650,10 +699,17 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "figures/figure7.py": (LIBRARY, jobs("figure7"), set()),
     "orders.py": (
         LIBRARY,
-        jobs("random_insertion", "figure15", "transition_orders", "orders"),
+        jobs("random_insertion", "figure15", "transition_orders", "orders") | pages("orders"),
         set(),
     ),
-    "cross_entropy.py": (LIBRARY, jobs("cross_entropy", "sae_properties"), set()),
+    "cross_entropy.py": (
+        LIBRARY,
+        jobs("cross_entropy", "sae_properties", "summary")
+        | pages("cross_entropy", "sae_properties"),
+        set(),
+    ),
+    "explorer_page/page.js": (LIBRARY, jobs("explorer"), set()),
+    "report.py": (LIBRARY, jobs("summary", "table_page"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "training.py": (LIBRARY, FROM_SAES, set()),
     "language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
@@ -661,13 +717,13 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "similarity.py": (
         LIBRARY,
         FROM_SIMILARITY,
-        jobs("sae_properties", "cross_entropy", "figure17"),
+        jobs("sae_properties", "cross_entropy", "figure17", "training_curve", "table_page"),
     ),
     "study.py": (LIBRARY, set(), set()),
     "store.py": (LIBRARY, EVERYTHING, set()),
     "job.py": (SCRIPTS, EVERYTHING, set()),
-    "roc.py": (SCRIPTS, jobs("roc", "figure13", "pairs"), set()),
-    "orders.py of the scripts": (SCRIPTS, jobs("orders"), set()),
+    "roc.py": (SCRIPTS, jobs("roc", "figure13", "pairs") | pages("pairs"), set()),
+    "orders.py of the scripts": (SCRIPTS, jobs("orders") | pages("orders"), set()),
 }
 
 
