@@ -11,7 +11,7 @@ PEERS := .venv-peers
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training lock clean-env
+.PHONY: figures test test-peers test-slurm chaos slurm check-results lint bench-training lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
@@ -36,6 +36,10 @@ KILLS ?= 100
 SEED ?= 0
 chaos: $(VENV)/.dev
 	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
+
+# Recompute the numbers of figures and tables from the HDF5 files of all finished studies.
+check-results: $(VENV)/.run
+	$(BIN)/python tests/check_results.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
