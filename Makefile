@@ -14,8 +14,8 @@ CORES ?= all
 # Extra options for Snakemake.
 OPTIONS ?=
 
-.PHONY: figures report test test-peers test-slurm chaos slurm lint bench-training bench-scale \
-  bench-caching lock clean-env
+.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint bench-training \
+  bench-scale bench-caching lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
@@ -44,6 +44,10 @@ KILLS ?= 100
 SEED ?= 0
 chaos: $(VENV)/.dev
 	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
+
+# Recompute the numbers of figures and tables from the HDF5 files of all finished studies.
+check-results: $(VENV)/.run
+	$(BIN)/python tests/check_results.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

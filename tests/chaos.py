@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "workflow_scripts")]
-from test_workflow import ROOT, Run, files
+from test_workflow import ROOT, Run, files  # noqa: E402, the line above finds it
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # As the README says it; what else a run needs to find its folder comes from `Run`.

@@ -1116,7 +1116,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: pretrained("dictionary-learning", lambda: truncate("ae.pt")),
     ),
     (
-        "sae.safetensors: tensor W_dec is missing; the file has b_dec, encoder.bias, encoder.weight",
+        "sae.safetensors: tensor W_dec is missing; the file has b_dec, encoder.bias, "
+        "encoder.weight",
         nothing,
         lambda: pretrained("sparsify", lambda: set_tensor("sae.safetensors", "W_dec", None)),
     ),

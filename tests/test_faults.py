@@ -1,4 +1,4 @@
-"""Disks that are full and folders that cannot be written to: the file is named, the rest is kept."""
+"""Full disks and folders that cannot be written to: the file is named, the rest is kept."""
 
 import os
 import subprocess
