@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sae_stitching.families import component_sizes
+from sae_stitching.latent_families import component_sizes
 from sae_stitching.published import PROPERTIES, Pair, Published
 from sae_stitching.subgraphs import Subgraphs
 
