@@ -11,7 +11,8 @@ PEERS := .venv-peers
 PIP_OPTIONS ?=
 CORES ?= all
 
-.PHONY: figures test test-peers lint bench-training bench-scale bench-caching lock clean-env
+.PHONY: figures test test-peers test-slurm chaos slurm lint bench-training bench-scale \
+  bench-caching lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES)
@@ -22,6 +23,20 @@ test: $(VENV)/.dev
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done
 	$(PEERS)/bin/python -m pytest tests/peers
+
+# On a SLURM cluster of one node, which it sets up on this machine: for root, in a container.
+test-slurm: $(VENV)/.dev slurm
+	tests/slurm/run
+
+# What profiles/slurm needs.
+slurm: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-slurm.lock
+
+# Kill the tiny preset over and over; KILLS and SEED say how often and when.
+KILLS ?= 100
+SEED ?= 0
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

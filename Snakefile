@@ -20,6 +20,7 @@ include: "rules/similarity.smk"
 include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/driver.smk"
 
 
 rule all:
@@ -37,7 +38,11 @@ rule all:
         rules.figure16.output,
         rules.figure17.output,
         rules.figure18.input,
-        branch(bool(steps) and jumprelu_path, then=rules.figure19.output, otherwise=[]),
+        branch(
+            bool(steps) and jumprelu.issuperset(path),
+            then=rules.figure19.output,
+            otherwise=[],
+        ),
         rules.significance.output,
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         rules.sae_properties.output,

@@ -29,7 +29,13 @@ rule cache_activations:
             n_shards=study["activations"][f"{wildcards.split}_shards"],
             **{
                 key: study["activations"][key]
-                for key in ("dtype", "batch_size", "skip_first_position", "threads")
+                for key in (
+                    "dtype",
+                    "batch_size",
+                    "skip_first_position",
+                    "device",
+                    "threads",
+                )
             },
         ),
     message:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import combinations
 from pathlib import Path
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
@@ -10,15 +11,10 @@ sys.path.insert(0, str(_scripts))
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
+from sae_stitching.names import pair_name, split_pair_name
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
-from sae_stitching.study import (
-    families,
-    load_study,
-    pair_name,
-    seed_groups,
-    split_pair_name,
-)
+from sae_stitching.study import families, is_jumprelu, load_study, seed_groups
 
 try:
     study = load_study(
@@ -60,12 +56,21 @@ published_subgraphs = [
     if (name := pair_name(*pair)) in pairs
 ]
 
+# Pairs for Figure 16 alone: seeds of one training that stitching.pairs leaves out.
+seeds = seed_groups(study["saes"])
+seed_pairs = [
+    pair_name(*two)
+    for group in seeds
+    for two in combinations(group, 2)
+    if pair_name(*two) not in pairs and pair_name(*two[::-1]) not in pairs
+]
+# What Figures 18 and 19 are drawn for.
+jumprelu = {name for name, sae in saes.items() if is_jumprelu(sae)}
 jumprelu_pairs = [
     pair_name(*pair)
     for pair in study["stitching"]["pairs"]
-    if all(saes[name].get("architecture") == "jumprelu" for name in pair)
+    if jumprelu.issuperset(pair)
 ]
-jumprelu_path = all(saes[name].get("architecture") == "jumprelu" for name in path)
 
 
 def one_of(choices):
@@ -75,7 +80,7 @@ def one_of(choices):
 
 wildcard_constraints:
     sae=one_of(saes),
-    pair=one_of(pairs),
+    pair=one_of([*pairs, *seed_pairs]),
     split="train|eval",
     shard=r"\d+",
 
@@ -210,6 +215,12 @@ def product_minutes(rows, *names):
 def stitching_mb(wildcards):
     """Memory of a pass over a pair's codes: both decoders in float64, and a block of tokens."""
     return 1500 + 2 * matrix_mb(*names(wildcards))
+
+
+def orders_mb(wildcards):
+    """Megabytes of a job that walks through many orders: also a block of latent by latent."""
+    entries = min(sum(saes[name]["d_sae"] for name in names(wildcards)) ** 2, 2**28)
+    return stitching_mb(wildcards) + 25e-6 * entries
 
 
 def stitching_minutes(wildcards):

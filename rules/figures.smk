@@ -284,7 +284,7 @@ rule figure15:
 
 rule figure16:
     input:
-        collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
+        collect(f"{results}/subgraphs/{{pair}}.h5", pair=[*pairs, *seed_pairs]),
     output:
         multiext(f"{results}/figures/figure16", ".pdf", ".png", ".csv"),
     log:
@@ -300,9 +300,9 @@ rule figure16:
     params:
         job=job(
             "figure16",
-            pairs=pairs,
+            pairs=[*pairs, *seed_pairs],
             sizes={name: sae["d_sae"] for name, sae in saes.items()},
-            seeds=seed_groups(study["saes"]),
+            seeds=seeds,
             dpi=study["figures"]["dpi"],
         ),
     message:

@@ -22,6 +22,8 @@ rule train_sae:
     resources:
         mem_mb=scaled(training_mb),
         runtime=scaled(training_minutes),
+        # For a cluster to grant; one machine's GPU is shared by as many as run there.
+        gpu=lambda wildcards: int(saes[wildcards.sae]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "train_sae",
@@ -49,7 +51,8 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(lambda wildcards: 2000 + 6 * matrix_mb(wildcards.sae)),
+        # Both matrices, and the encoder twice more in float64 where the SAE is gated.
+        mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
         runtime=scaled(60),
     params:
         job=lambda wildcards: job(
@@ -90,7 +93,7 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(lambda wildcards: 2000 + 6 * matrix_mb(wildcards.sae)),
+        mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(30),
     params:
         job=job(
@@ -171,7 +174,7 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=scaled(4000 + 3 * matrix_mb(*saes)),
+        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
         runtime=scaled(240),
     params:
         job=job(

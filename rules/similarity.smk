@@ -75,7 +75,7 @@ rule activation_similarity:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(lambda wildcards: 3000 + 2 * matrix_mb(*names(wildcards))),
+        mem_mb=scaled(stitching_mb),
         runtime=scaled(stitching_minutes),
     params:
         job=job("activation_similarity", threads=1),

@@ -163,8 +163,8 @@ rule random_insertion:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(stitching_mb),
-        runtime=scaled(stitching_minutes),
+        mem_mb=scaled(orders_mb),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
     params:
         job=job(
             "random_insertion",
@@ -191,7 +191,7 @@ rule transition_orders:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=scaled(lambda wildcards: 2 * stitching_mb(wildcards)),
+        mem_mb=scaled(orders_mb),
         runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
     params:
         job=job(

@@ -7,7 +7,6 @@ import torch
 from matplotlib.colors import to_rgb
 from pictures import GREATEST, MEAN, check_picture, differences, drawn
 from sae_stitching.activation_similarity import ActivationSimilarity
-from sae_stitching.families import component_types, family
 from sae_stitching.figures import style as look
 from sae_stitching.figures.figure3 import figure3, figure3_table, telling_component
 from sae_stitching.figures.figure4 import figure4, figure4_table
@@ -29,6 +28,7 @@ from sae_stitching.figures.orders import orders, orders_curves, orders_table
 from sae_stitching.figures.significance import significance, significance_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.insertions import Insertions
+from sae_stitching.latent_families import component_types, family
 from sae_stitching.random_insertion import RandomInsertion
 from sae_stitching.significance import p_values, significance_rows
 from sae_stitching.similarity import similarity
@@ -286,7 +286,10 @@ def test_figure16_counts_across_sizes_and_seeds(tmp_path):
     assert table.groupby("panel").size().to_dict() == {"seeds of 12": 2, "sizes": 2}
     figure = figure16(table, list(sizes))
     shown = sorted(text.get_text() for text in artists(figure, "cell"))
-    assert shown == sorted(f"{share:.3f}" for share in table["share"])
+    across = table["panel"] == "sizes"
+    assert shown == sorted(f"{share:.3f}" for share in table["share"][across])
+    (dots,) = artists(figure, "seeds")
+    assert sorted(dots.get_xdata()) == sorted(table["share"][~across])
     check(figure, table, "figure16", tmp_path)
 
 

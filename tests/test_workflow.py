@@ -593,6 +593,27 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+def test_seeds_are_compared_although_they_are_no_pair(away):
+    seed = {**LIST[0], "name": "32-b", "seed": 1}
+    config = {"saes": [LIST[0], seed, LIST[1]], "stitching": {"pairs": [["32", "64"]]}}
+    status, said = away.snakemake("--dry-run", "figure16", config=config)
+    assert status == 0, said
+    for job in ("Find the connected subgraphs of 32--32-b", "Draw Figure 16"):
+        assert job in said
+    assert "32-b--64" not in said and "Insert" not in said
+
+
+def test_jumprelu_saes_have_figures_of_their_own(away):
+    saes = [{**sae, "architecture": "jumprelu"} for sae in LIST[:2]]
+    status, said = away.snakemake("--dry-run", config={"saes": saes})
+    assert status == 0, said
+    for figure in ("Figure 4 of 32--64", "Figure 5", "Figure 18 of 32--64", "Figure 19"):
+        assert f"Draw {figure}" in said
+    saes[1]["architecture"] = "relu"
+    status, said = away.snakemake("--dry-run", config={"saes": saes})
+    assert status == 0 and "Figure 18" not in said and "Figure 19" not in said
+
+
 @pytest.mark.parametrize("name", CONFIG_CHANGES)
 def test_a_change_of_the_config_reruns_what_it_affects(away, name):
     config, expected = CONFIG_CHANGES[name]

@@ -8,14 +8,14 @@ from sae_stitching.activation_similarity import (
     write_activation_similarity,
 )
 from sae_stitching.codes import open_codes
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import load_decoder
 from sae_stitching.similarity import load_similarity
 
 with job(snakemake) as origin, ExitStack() as stack:
     files, study = snakemake.input, origin["study"]
     similarity = load_similarity(files.similarity, study=study)
     large, small = (
-        stack.enter_context(open_codes(codes, load_sae(sae, study=study), study=study))
+        stack.enter_context(open_codes(codes, load_decoder(sae, study=study), study=study))
         for codes, sae in ((files.codes_large, files.large), (files.codes_small, files.small))
     )
     found = activation_similarity(large, small, similarity)

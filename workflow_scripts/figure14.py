@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.figure14 import figure14, figure14_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.study import split_pair_name
+from sae_stitching.names import split_pair_name
 from sae_stitching.swaps import load_swaps
 
 with job(snakemake) as origin:

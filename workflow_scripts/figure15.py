@@ -3,8 +3,8 @@
 from job import job
 from sae_stitching.figures.figure15 import figure15, figure15_table
 from sae_stitching.figures.style import save_figure
+from sae_stitching.names import split_pair_name
 from sae_stitching.random_insertion import load_random_insertion
-from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:

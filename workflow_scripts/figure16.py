@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.figure16 import figure16, figure16_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.study import split_pair_name
+from sae_stitching.names import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:

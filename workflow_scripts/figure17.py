@@ -7,14 +7,14 @@ from sae_stitching.codes import open_codes
 from sae_stitching.evaluation import mean_activation, read_rows
 from sae_stitching.figures.figure17 import figure17, figure17_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import load_decoder
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
     mean = mean_activation(ActivationShards(files.activations, study=study))
     biases, residuals = {}, {}
     for name, path, codes in zip(params["saes"], files.saes, files.codes, strict=True):
-        sae = load_sae(path, study=study)
+        sae = load_decoder(path, study=study)
         with open_codes(codes, sae, study=study) as stored:
             residuals[name] = mean_residual(sae, mean, mean_codes(stored))
         biases[name] = sae.b_dec

@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.orders import orders, orders_curves, orders_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.study import split_pair_name
+from sae_stitching.names import split_pair_name
 from sae_stitching.tables import write_csv
 from sae_stitching.transition_orders import load_transition_orders
 

@@ -1,9 +1,9 @@
 """Set the paper's published numbers beside the study's own."""
 
 from job import job
+from sae_stitching.names import split_pair_name
 from sae_stitching.published import published
 from sae_stitching.reproduction import reproduction
-from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.tables import read_csv, write_csv
 

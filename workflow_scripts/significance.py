@@ -4,8 +4,8 @@ from job import job
 from sae_stitching.figures.significance import significance, significance_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.insertions import load_insertions
+from sae_stitching.names import split_pair_name
 from sae_stitching.significance import significance_rows
-from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.tables import write_csv
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sae_stitching.codes import StoredCodes
-from sae_stitching.sae import SAE
+from sae_stitching.sae import SAE, Decoder
 
 
 def mean_codes(codes: StoredCodes) -> Tensor:
@@ -18,7 +18,7 @@ def mean_codes(codes: StoredCodes) -> Tensor:
     return total / codes.n_tokens
 
 
-def mean_residual(sae: SAE, mean_x: Tensor, mean_f: Tensor) -> Tensor:
+def mean_residual(sae: SAE | Decoder, mean_x: Tensor, mean_f: Tensor) -> Tensor:
     """Mean of x − x̂ over the tokens, which the means of x and f give: decoding is linear."""
     return mean_x.double() - mean_f @ sae.W_dec.double() - sae.b_dec.double()
 

@@ -106,7 +106,7 @@ class LanguageModel:
     dtype
         Of weights and activations: ``"bfloat16"`` or ``"float32"``.
     device
-        As in torch.
+        ``"cpu"``, ``"cuda"`` or ``"auto"``: cuda where there is one.
     center_writing_weights
         Take the mean over `d_model` out of everything that is written to the residual stream,
         as the SAEs of the paper's GPT-2 models expect. Only models with LayerNorm compute the
@@ -122,8 +122,8 @@ class LanguageModel:
     Raises
     ------
     StudyError
-        If weights or tokenizer are missing, if the model has no such hook, or if it cannot be
-        centred.
+        If weights or tokenizer are missing, if the model has no such hook, if it cannot be
+        centred, or if there is no GPU where one is asked for.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class LanguageModel:
         if dtype not in DTYPES:
             raise StudyError(f"model.dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
         _check_layer(hook, self.layer, model_facts(name).get("n_layers"))
+        device = _device(device)
         self._bridge = _boot(name, dtype, device)
         config = self._bridge.cfg
         self.n_layers, self.d_model = int(config.n_layers), int(config.d_model)
@@ -244,6 +245,18 @@ class LanguageModel:
         )
 
 
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError(
+            "activations.device: cuda, but PyTorch sees no CUDA device; use auto or cpu"
+        )
+    return name
+
+
 def _check_layer(hook: str, layer: int, n_layers: int | None) -> None:
     if n_layers is not None and layer >= n_layers:
         raise StudyError(
@@ -275,7 +288,7 @@ def _boot(name: str, dtype: str, device: str) -> Any:
             bridge = TransformerBridge.boot_transformers(
                 name, dtype=getattr(torch, dtype), device=device, tokenizer=tokenizer
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # each file format and each architecture raises its own
             reason = " ".join(str(error).split())[:300]
             raise StudyError(
                 f"model.name: {name} cannot be booted by TransformerLens ({reason})"

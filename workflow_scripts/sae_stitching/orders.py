@@ -24,8 +24,8 @@ from sae_stitching.csr import to_csr
 from sae_stitching.progress import Progress
 from sae_stitching.stitching import EvalPair, Operations
 
-# Entries of G held at once: 512 MiB in float64.
-_ELEMENTS = 1 << 26
+# Entries of G held at once: 2 GiB in float64. More latents take more passes over the codes.
+_ELEMENTS = 1 << 28
 # Codes that are multiplied at once.
 _NONZEROS = 1 << 25
 # Rows of G that are summed in one order at once, so that they stay in the cache.
@@ -67,9 +67,10 @@ class OrderSums:
         self._latents = np.flatnonzero(operation_of >= 0)
         self._operation = operation_of[self._latents]
         sign = np.where(self._latents < d_small, -1.0, 1.0)
-        W = torch.cat([pair.small.W_dec, pair.large.W_dec]).double().numpy()
+        W_small, b_small = pair.small.W_dec.double(), pair.small.b_dec.double()
+        W = torch.cat([W_small, pair.large.W_dec.double()]).numpy()
         self._W = W[self._latents] * sign[:, None]
-        delta_b = (pair.large.b_dec.double() - pair.small.b_dec.double()).numpy()
+        delta_b = (pair.large.b_dec.double() - b_small).numpy()
 
         d_all = len(operation_of)
         count, total, along_r = np.zeros(d_all), np.zeros(d_all), np.zeros(d_all)
@@ -77,10 +78,9 @@ class OrderSums:
         self._sse, self._n_tokens = 0.0, 0
         n_active_small = 0
         progress = Progress(pair.n_tokens, label)
-        W_small, b_small = pair.small.W_dec.double(), pair.small.b_dec.double()
         for block in pair.blocks():
             small, large = block.codes_small.double(), block.codes_large.double()
-            r = block.x.double() - (small.matmul(W_small) + b_small)
+            r = block.x.double() - small.matmul(W_small) - b_small
             self._sse += r.square().sum().item()
             self._n_tokens += len(r)
             r_sum += r.sum(0).numpy()

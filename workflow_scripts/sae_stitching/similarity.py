@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae_stitching.errors import StudyError
 from sae_stitching.sae import SAE, Decoder, fingerprint
 from sae_stitching.store import read_hdf5, write_hdf5
 
 # Latents of either dictionary in one block of the product: 16 MiB in float32, which a large cache
 # still holds when the maxima are taken.
 _BLOCK = 2048
+
+_SIDES = {"small": "smaller", "large": "larger"}
 
 
 @dataclass(frozen=True)
@@ -180,9 +183,26 @@ def write_similarity(
             file["cosine"] = result.cosine
 
 
-def load_similarity(path: str | Path, *, study: str | None = None) -> Similarity:
-    """Read ``similarity/<small>--<large>.h5``."""
+def load_similarity(
+    path: str | Path,
+    *,
+    study: str | None = None,
+    small: SAE | Decoder | None = None,
+    large: SAE | Decoder | None = None,
+) -> Similarity:
+    """Read ``similarity/<small>--<large>.h5``.
+
+    Raises
+    ------
+    StudyError
+        If it is not the similarity of `small` and `large`, where those are given.
+    """
     with read_hdf5(path, format="similarity", study=study) as file:
+        for side, sae in (("small", small), ("large", large)):
+            if sae is not None and file.attrs[f"{side}_fingerprint"] != fingerprint(sae):
+                raise StudyError(
+                    f"{path}: the {_SIDES[side]} SAE was another one; delete it and run again"
+                )
         return Similarity(
             file["max_cosine_large"][...],
             file["argmax_large"][...],

@@ -106,8 +106,8 @@ class EvalPair:
         for codes in (codes_small, codes_large):
             if codes.n_tokens != shards.n_tokens:
                 raise StudyError(
-                    f"codes of {codes.n_tokens} tokens, but activations of {shards.n_tokens}; "
-                    "delete the codes and run again"
+                    f"{codes.path}: codes of {codes.n_tokens} tokens, but activations of "
+                    f"{shards.n_tokens}; delete it and run again"
                 )
 
         def blocks() -> Iterator[EvalBlock]:
@@ -345,6 +345,12 @@ class _Stitch:
 
     def __init__(self, pair: EvalPair, operations: Operations) -> None:
         self.pair, self.operations = pair, operations
+        found = len(operations.small), len(operations.large)
+        if found != (pair.small.d_sae, pair.large.d_sae):
+            raise StudyError(
+                f"subgraphs: of SAEs of {found[0]} and {found[1]} latents, but these have "
+                f"{pair.small.d_sae} and {pair.large.d_sae}; delete the subgraphs and run again"
+            )
         self.operation_of = torch.cat([operations.small, operations.large])
         self.d_small = pair.small.d_sae
         self.W_dec = pair.small.W_dec.double(), pair.large.W_dec.double()

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sae_stitching.families import Family, family
 from sae_stitching.figures.bipartite import draw_family, row
 from sae_stitching.figures.style import (
     LARGER_SAE,
@@ -20,6 +19,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
+from sae_stitching.latent_families import Family, family
 from sae_stitching.similarity import Similarity
 from sae_stitching.subgraphs import Subgraphs
 
@@ -49,7 +49,7 @@ def figure12_table(
     Parameters
     ----------
     table
-        From `families.component_types`.
+        From `latent_families.component_types`.
     graphs, similarities
         Of each pair.
 
@@ -95,15 +95,17 @@ def figure12(
     Parameters
     ----------
     table
-        From `families.component_types`.
+        From `latent_families.component_types`.
     families
         From `figure12_table`.
     thetas
         θ of each pair.
     """
     layouts = [_layout(table, pair) for pair in thetas]
-    heights = [0.45 + _LINE * (layout[-1][2] + 1 if layout else 1) for layout in layouts] or [1.0]
-    figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.3), layout="constrained")
+    heights = [_LINE * (layout[-1][2] + 1 if layout else 1) for layout in layouts] or [1.0]
+    figure = Figure(
+        figsize=(PAGE_WIDTH, sum(heights) + 0.3 * len(heights) + 0.3), layout="constrained"
+    )
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel in axes:
         panel.set_axis_off()
@@ -111,7 +113,7 @@ def figure12(
         axes, layouts, heights, thetas.items(), strict=False
     ):
         panel.set_xlim(0, PAGE_WIDTH - 0.1)
-        panel.set_ylim(-height + 0.25, 0.2)
+        panel.set_ylim(0.15 - height, 0.15)
         _draw(panel, layout, families, pair, theta)
         types = of_pair(table, pair)
         hidden = len(types) - len(layout)
