@@ -27,10 +27,12 @@ def training_curve_table(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         Of each SAE the rows of ``saes/<sae>.csv``: a training batch every so many steps, with
         ``step``, ``tokens``, ``loss``, ``fvu``, ``l0``, ``n_dead``.
     """
-    return pd.concat(
-        [curve.assign(sae=name)[["sae", *curve.columns]] for name, curve in curves.items()],
-        ignore_index=True,
-    )
+    named = []
+    for name, curve in curves.items():
+        rows = curve.copy()
+        rows.insert(0, "sae", name)
+        named.append(rows)
+    return pd.concat(named, ignore_index=True)
 
 
 @style()
@@ -50,13 +52,14 @@ def training_curve(table: pd.DataFrame) -> Figure:
                 curve["tokens"] / 1e6, curve[column], gid=f"{column} {name}", **sequence_style(i)
             )
         axes.set_ylabel(label)
-        if scale == "log" and (table[column] > 0).all():
+        values = table[column].to_numpy()
+        if scale == "log" and bool((values > 0).all()):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif column == "n_dead":
-            axes.set_ylim(bottom=0, top=None if table[column].any() else 1)
+            axes.set_ylim(bottom=0, top=None if values.any() else 1)
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels[1]:
         axes.set_xlabel("Training tokens (millions)")
