@@ -14,7 +14,8 @@ CORES ?= all
 # Extra options for Snakemake.
 OPTIONS ?=
 
-.PHONY: figures report test test-peers lint bench-training bench-scale lock clean-env
+.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint bench-training \
+  bench-scale bench-caching lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
@@ -29,6 +30,24 @@ test: $(VENV)/.dev
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done
 	$(PEERS)/bin/python -m pytest tests/peers
+
+# On a SLURM cluster of one node, which it sets up on this machine: for root, in a container.
+test-slurm: $(VENV)/.dev slurm
+	tests/slurm/run
+
+# What profiles/slurm needs.
+slurm: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-slurm.lock
+
+# Kill the tiny preset over and over; KILLS and SEED say how often and when.
+KILLS ?= 100
+SEED ?= 0
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos.py --kills $(KILLS) --seed $(SEED)
+
+# Recompute the numbers of figures and tables from the HDF5 files of all finished studies.
+check-results: $(VENV)/.run
+	$(BIN)/python tests/check_results.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -65,6 +84,11 @@ $(PEERS)/.done: benchmarks/requirements.txt
 SHARES ?= 8 4 2 1
 bench-scale: $(VENV)/.run
 	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
+
+# Caching beside the bare Hugging Face model, on the default study's model.
+bench-caching: $(VENV)/.run
+	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
+	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/*
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

@@ -20,6 +20,7 @@ include: "rules/similarity.smk"
 include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/driver.smk"
 include: "rules/explorer.smk"
 include: "rules/report.smk"
 

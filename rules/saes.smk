@@ -22,6 +22,8 @@ rule train_sae:
     resources:
         mem_mb=scaled(training_mb),
         runtime=scaled(training_minutes),
+        # For a cluster to grant; one machine's GPU is shared by as many as run there.
+        gpu=lambda wildcards: int(saes[wildcards.sae]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "train_sae",

@@ -6,7 +6,7 @@ rule sae_properties:
         rows=collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
         more=branch(
             study["evaluation"]["ce_tokens"] > 0,
-            then=f"{results}/tables/cross_entropy.csv",
+            then=[f"{results}/tables/cross_entropy.csv"],
             otherwise=[],
         ),
     output:

@@ -131,18 +131,18 @@ def test_codes_of_another_sae_are_not_opened(tmp_path, shards, sae, change):
 
 def test_an_sae_of_another_d_model_is_an_error(tmp_path, shards):
     path = tmp_path / "12.h5"
-    with pytest.raises(StudyError, match=r"12\.h5: the SAE has d_model 4, the activations have 5"):
+    with pytest.raises(StudyError, match=r"activations of d_model 5, but the SAE reads 4"):
         encode(make(d_model=4), shards, path)
     assert not path.exists()
 
 
 def test_an_sae_of_another_hook_is_an_error(tmp_path, shards):
     sae = replace(make(), hook="blocks.7.hook_mlp_out")
-    message = rf"the SAE was trained on blocks\.7\.hook_mlp_out, not on {HOOK}"
+    message = rf"activations of {HOOK}, but the SAE was trained on blocks\.7\.hook_mlp_out"
     with pytest.raises(StudyError, match=message):
         encode(sae, shards, tmp_path / "12.h5")
     # An SAE that does not say where it was trained is taken at its word.
-    check_fits(replace(sae, hook=""), shards, "12")
+    check_fits(replace(sae, hook=""), shards)
 
 
 def test_shards_and_codes_of_another_study_are_errors(tmp_path, shards):

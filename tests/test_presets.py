@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from sae_stitching.published import PUBLISHED
+from sae_stitching.published import PROPERTIES, PUBLISHED
 from sae_stitching.sources import make_random_model
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM
@@ -156,7 +156,9 @@ def stand_in(preset: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
         "model": {"name": str(folder / "model")},
         "text": {"dataset": {"path": str(folder / "text.jsonl"), "revision": None}},
         "tokens": {"context": CONTEXT, "eval_fraction": 0.5, "max_eval_sequences": 40},
-        "activations": {"eval_shards": 2},
+        # Kept, to be looked at.
+        "activations": {"eval_shards": 2, "temporary": False},
+        "evaluation": {"ce_tokens": 256},
         "stitching": {"pairs": "all", "transition": names, "bootstrap_samples": 50},
     }
     if preset == "gpt2-small":
@@ -212,7 +214,7 @@ def test_a_preset_runs_on_a_stand_in(preset, tmp_path):
     (pair,) = pd.read_csv(results / "tables" / "pairs.csv").to_dict("records")
     table = pd.read_csv(results / "tables" / "reproduction.csv", dtype={"sae": str})
     assert table["published"].notna().all()
-    for quantity in ("l0", "mse"):
+    for quantity in PROPERTIES:
         found = table[table["quantity"] == quantity].set_index("sae")["study"].dropna()
         pd.testing.assert_series_equal(found, own[quantity], check_names=False)
     (auc,) = table[table["quantity"] == "auc"]["study"].dropna()

@@ -6,7 +6,10 @@ from sae_stitching.pairs import open_pair
 from sae_stitching.similarity import load_similarity
 
 with job(snakemake) as origin:
-    cosine = load_similarity(snakemake.input.similarity, study=origin["study"]).max_cosine_large
-    with open_pair(snakemake.input, study=origin["study"]) as pair:
+    study = origin["study"]
+    with open_pair(snakemake.input, study=study) as pair:
+        saes = {"small": pair.small, "large": pair.large}
+        similarity = load_similarity(snakemake.input.similarity, study=study, **saes)
+        cosine = similarity.max_cosine_large
         effects = insertion_effects(pair, f"insertions {snakemake.wildcards.pair}")
     write_insertions(effects, cosine, snakemake.output[0], **origin)

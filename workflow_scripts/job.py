@@ -20,7 +20,7 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-3, 1 << 30)
     libc.mallopt(-1, (1 << 31) - 1)
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, WriteError
 from sae_stitching.provenance import package_versions
 
 
@@ -58,6 +58,10 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         logging.getLogger("sae_stitching").error("%s failed", snakemake.rule, exc_info=error)
         said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
         print(f"error in {snakemake.rule}: {' '.join(said.split())} (log: {log})", file=sys.stderr)
+        if isinstance(error, WriteError):
+            logging.shutdown()
+            sys.stderr.flush()
+            os._exit(1)
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """Tabulate what was found for each pair."""
 
 import logging
+import math
 
 from job import job
 from sae_stitching.insertions import load_insertions
@@ -10,6 +11,11 @@ from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.swaps import load_swaps
 from sae_stitching.tables import pair_row, pairs, write_csv
 from sae_stitching.threshold import load_threshold_curve
+
+
+def said(value):
+    return "undefined (one class)" if math.isnan(value) else f"{value:.3f}"
+
 
 with job(snakemake) as origin:
     study, files = origin["study"], snakemake.input
@@ -35,8 +41,11 @@ with job(snakemake) as origin:
     table = pairs(rows)
     for row in rows:
         logging.getLogger("sae_stitching").info(
-            "%s--%s: AUC %.3f; θ %.3f, of greatest TPR − FPR %.3f, of lowest MSE %.3f",
-            *(row[key] for key in ("small", "large", "auc", "theta", "theta_best")),
+            "%s--%s: AUC %s; θ %.3f, of greatest TPR − FPR %s, of lowest MSE %.3f",
+            *(row[key] for key in ("small", "large")),
+            said(row["auc"]),
+            row["theta"],
+            said(row["theta_best"]),
             row["theta_lowest_mse"],
         )
     write_csv(table, snakemake.output[0])

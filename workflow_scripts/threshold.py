@@ -6,7 +6,10 @@ from sae_stitching.similarity import load_similarity
 from sae_stitching.threshold import threshold_curve, write_threshold_curve
 
 with job(snakemake) as origin:
-    cosine = load_similarity(snakemake.input.similarity, study=origin["study"]).max_cosine_large
-    with open_pair(snakemake.input, study=origin["study"]) as pair:
+    study = origin["study"]
+    with open_pair(snakemake.input, study=study) as pair:
+        saes = {"small": pair.small, "large": pair.large}
+        similarity = load_similarity(snakemake.input.similarity, study=study, **saes)
+        cosine = similarity.max_cosine_large
         curve = threshold_curve(pair, cosine, f"threshold {snakemake.wildcards.pair}")
     write_threshold_curve(curve, snakemake.output[0], **origin)

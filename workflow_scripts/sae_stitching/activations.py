@@ -100,7 +100,7 @@ def cache_shard(
         if n_shards > n_sequences:
             raise StudyError(
                 f"activations.{split}_shards: {n_shards}, but the {split} split has only "
-                f"{n_sequences} sequences"
+                f"{n_sequences} sequences; give {n_sequences} or less"
             )
         if context <= first:
             raise StudyError(f"tokens.context: {context} leaves no position to cache")

@@ -38,6 +38,11 @@ class Block:
     sequence: Tensor
 
 
+def _described(origin: tuple[str, str, int]) -> str:
+    hook, model, d_model = origin
+    return f"{hook} of {model} (d_model {d_model})"
+
+
 class ActivationShards:
     """The HDF5 shards of one split as one long array of tokens.
 
@@ -72,7 +77,8 @@ class ActivationShards:
                 )
             if origins[-1] != origins[0]:
                 raise StudyError(
-                    f"{path}: activations of {origins[-1]}, but {self.paths[0]} has {origins[0]}"
+                    f"{path}: activations of {_described(origins[-1])}, but {self.paths[0]} has "
+                    f"{_described(origins[0])}; delete the shards and run again"
                 )
         self.hook, self.model, self.d_model = origins[0]
         self.starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -32,7 +32,7 @@ def encode_shards(
         If the SAE reads another d_model or hook than the activations have.
     """
     shards = ActivationShards(paths, study=study)
-    check_fits(sae, shards, path)
+    check_fits(sae, shards)
     progress = Progress(shards.n_tokens, f"encode {Path(path).stem}")
     with write_hdf5(path, format="codes", study=study, provenance=provenance) as file:
         file.attrs["d_sae"] = sae.d_sae
@@ -54,14 +54,18 @@ def encode_shards(
         file["indptr"] = indptr
 
 
-def check_fits(sae: SAE, shards: ActivationShards, name: str | Path) -> None:
+def check_fits(sae: SAE, shards: ActivationShards) -> None:
     """Raise StudyError unless the SAE reads activations such as these."""
     if sae.d_model != shards.d_model:
         raise StudyError(
-            f"{name}: the SAE has d_model {sae.d_model}, the activations have {shards.d_model}"
+            f"{shards.paths[0]}: holds activations of d_model {shards.d_model}, but the SAE reads "
+            f"{sae.d_model}; is it for this model?"
         )
     if sae.hook and sae.hook != shards.hook:
-        raise StudyError(f"{name}: the SAE was trained on {sae.hook}, not on {shards.hook}")
+        raise StudyError(
+            f"{shards.paths[0]}: holds activations of {shards.hook}, but the SAE was trained on "
+            f"{sae.hook}; correct model.hook, or name another SAE"
+        )
 
 
 class StoredCodes:
@@ -69,6 +73,7 @@ class StoredCodes:
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.path = str(file.filename)
         self.d_sae = int(file.attrs["d_sae"])
         self._indptr = file["indptr"][...]
         self.n_tokens = len(self._indptr) - 1

@@ -88,7 +88,7 @@ def _read_files(patterns: list[str], separator: str | None) -> Iterator[str]:
         matches = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
         found = sorted(match for match in matches if Path(match).is_file())
         if not found:
-            raise StudyError(f"text.files: {pattern!r} matches no file")
+            raise StudyError(f"text.files: {pattern!r} matches no file; correct it")
         paths += found
     return _documents_of_files(list(dict.fromkeys(paths)), separator)
 
@@ -383,7 +383,7 @@ def _articles(path: Path) -> Iterator[str]:
                 "delete it and fetch the source again"
             ) from error
     if not n_articles:
-        raise StudyError(f"{path}: holds no article")
+        raise StudyError(f"{path}: holds no article; is it a MediaWiki XML export?")
     logger.info("%s: %d articles", path.name, n_articles)
 
 

@@ -1,6 +1,7 @@
 """Properties of one SAE on the eval tokens (the paper's Table 2, where it has the column)."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import StoredCodes
+from sae_stitching.errors import StudyError
 from sae_stitching.sae import SAE, Decoder
 from sae_stitching.store import replacing
+
+_logger = logging.getLogger(__name__)
 
 
 def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -> dict[str, Any]:
@@ -21,8 +25,8 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
     dict
         ``d_sae``, ``architecture``; ``l0``, the mean number of active latents; ``mse``, the mean
         over tokens and over d_model; ``fvu``, the fraction of variance unexplained
-        ΣSSE / ΣSST with the global mean; ``n_live`` and ``n_dead``, latents that fire on the eval
-        tokens or never do; ``n_tokens``.
+        ΣSSE / ΣSST with the global mean, None where all activations are equal; ``n_live`` and
+        ``n_dead``, latents that fire on the eval tokens or never do; ``n_tokens``.
     """
     W_dec, b_dec = sae.W_dec.double(), sae.b_dec.double()
     sse = 0.0
@@ -41,13 +45,17 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
         squares += (x - centre).square().sum(0)
     n_tokens = shards.n_tokens
     sst = (squares - total.square() / n_tokens).sum().item()
+    # Of equal activations only rounding is left, relative to their size.
+    if centre is None or sst <= 1e-20 * n_tokens * centre.square().sum().item():
+        _logger.warning("FVU is undefined: all eval activations are equal")
+        sst = None
     n_live = int((counts > 0).sum())
     return {
         "d_sae": sae.d_sae,
         "architecture": sae.architecture,
         "l0": counts.sum().item() / n_tokens,
         "mse": sse / (n_tokens * sae.d_model),
-        "fvu": sse / sst,
+        "fvu": None if sst is None else sse / sst,
         "n_live": n_live,
         "n_dead": sae.d_sae - n_live,
         "n_tokens": n_tokens,
@@ -69,5 +77,23 @@ def write_json(row: Mapping[str, Any], path: str | Path) -> None:
 
 
 def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
-    """Read rows that `write_json` wrote."""
-    return [json.loads(Path(path).read_text()) for path in paths]
+    """Read rows that `write_json` wrote.
+
+    Raises
+    ------
+    StudyError
+        If a file is missing or damaged.
+    """
+    return [_read_row(path) for path in paths]
+
+
+def _read_row(path: str | Path) -> dict[str, Any]:
+    try:
+        row = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; run again to have it made") from None
+    except ValueError as error:
+        raise StudyError(f"{path}: not JSON ({error}); delete it and run again") from error
+    if not isinstance(row, dict):
+        raise StudyError(f"{path}: holds no row of a table; delete it and run again")
+    return row

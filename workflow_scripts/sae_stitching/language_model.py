@@ -288,7 +288,7 @@ def _boot(name: str, dtype: str, device: str) -> Any:
             bridge = TransformerBridge.boot_transformers(
                 name, dtype=getattr(torch, dtype), device=device, tokenizer=tokenizer
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # each file format and each architecture raises its own
             reason = " ".join(str(error).split())[:300]
             raise StudyError(
                 f"model.name: {name} cannot be booted by TransformerLens ({reason})"

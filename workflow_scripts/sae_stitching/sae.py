@@ -221,7 +221,10 @@ def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
             hook=str(file.attrs["hook"]),
             model=str(file.attrs["model"]),
         )
-        _check(sae, path)
+        try:
+            _check(sae, path)
+        except StudyError as error:
+            raise StudyError(f"{error}; delete it and run again") from error
         if fingerprint(sae) != file.attrs["fingerprint"]:
             raise _altered(path)
         return sae
@@ -261,10 +264,10 @@ def load_decoder(path: str | Path, *, study: str | None = None, double: bool = F
 def _check_complete(file: Any, path: str | Path) -> None:
     for name in _TENSORS:
         if name not in file and name != "threshold":
-            raise StudyError(f"{path}: tensor {name} is missing")
+            raise StudyError(f"{path}: tensor {name} is missing; delete it and run again")
     for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
         if name not in file.attrs:
-            raise StudyError(f"{path}: attribute {name} is missing")
+            raise StudyError(f"{path}: attribute {name} is missing; delete it and run again")
 
 
 def _k(file: Any) -> int | None:

@@ -6,19 +6,21 @@ one machine gives the same bytes. Data, headers and attributes have checksums: a
 damaged after it was written is an error that names it, and never a wrong number.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, WriteError
 
 # Files are handed out as Any: by h5py's own types whatever is read from one may be a group, a
 # dataset, a type or nothing, which every reader would have to tell apart again.
@@ -33,17 +35,40 @@ def replacing(path: str | Path) -> Iterator[Path]:
     If the block raises, the temporary file is removed and `path` is left as it was. The name
     is unique, so that two processes that write the same file cannot interleave. It keeps the
     suffix of `path`, from which Matplotlib and others tell the format.
+
+    Raises
+    ------
+    WriteError
+        If the disk is full or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if remedy := _remedy(error, path.parent):
+            raise WriteError(f"{path}: cannot be written ({remedy}, then run again") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        # Of a folder that cannot be written to nothing can be removed either.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remedy(error: Exception, folder: Path) -> str:
+    """What is wrong with the disk or the folder, if that is what `error` is about."""
+    # HDF5 says it in the text, which it does not always do as an OSError.
+    said = re.search(r"errno = (\d+)", str(error))
+    number = int(said[1]) if said else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{os.strerror(number)}); free some space on its disk"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(folder) in str(error):
+        return f"{os.strerror(number)}); see to it that you may write to its folder"
+    return ""
 
 
 @contextmanager

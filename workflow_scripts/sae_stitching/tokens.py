@@ -126,12 +126,19 @@ def load_tokenizer(name: str) -> Any:
 
     quiet_transformers()
     check_model_folder(name)
+    where = "in that folder" if Path(name).is_dir() else "in the hub's cache or on the hub"
     try:
-        return AutoTokenizer.from_pretrained(hub_name(name))
+        tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
     except Exception as error:  # tokenizers raises nothing more special for a damaged file
         reason = " ".join(str(error).split())[:200]
-        where = "in that folder" if Path(name).is_dir() else "in the hub's cache or on the hub"
         raise StudyError(f"model.name: {name}: no tokenizer found {where} ({reason})") from error
+    # Where the files of a tokenizer are missing, transformers makes one up that knows no word.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise StudyError(
+            f"model.name: {name}: no tokenizer found {where} (its vocabulary is empty); add the "
+            "tokenizer's files"
+        )
+    return tokenizer
 
 
 def check_model_folder(name: str) -> None:
@@ -142,7 +149,7 @@ def check_model_folder(name: str) -> None:
     """
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_local and not Path(name).is_dir():
-        raise StudyError(f"model.name: {name}: no such folder")
+        raise StudyError(f"model.name: {name}: no such folder; check the path")
 
 
 def hub_name(name: str) -> str:

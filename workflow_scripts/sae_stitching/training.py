@@ -240,7 +240,7 @@ class Objective:
         # Gao et al. (2024), A.2: the k_aux most active dead latents reconstruct the error e; its
         # share grows with the number of dead latents (SAELens).
         p = self.parameters
-        k_aux = self.config.k_aux or x.shape[1] // 2
+        k_aux = self.config.k_aux or max(1, x.shape[1] // 2)
         latents = dead.nonzero().squeeze(1)
         codes = largest_of_token(z[:, latents], min(k_aux, len(latents)))
         b_dec = p["b_dec"] if self.config.apply_b_dec_to_input else None
@@ -317,6 +317,11 @@ class Trainer:
             for batch in islice(batches, n_batches):
                 norm += torch.linalg.vector_norm(batch, dim=1).double().mean().item() / n_batches
                 total += batch.double().mean(0) / n_batches
+        if not math.isfinite(norm):
+            raise StudyError(
+                f"{self.shards.paths[0].parent}: an activation is not finite; delete the shards "
+                "and run again"
+            )
         if not norm > 0:
             raise StudyError(
                 f"{self.shards.paths[0]}: all activations are zero; is the hook right?"
@@ -506,7 +511,8 @@ class Trainer:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
             raise StudyError(
-                f"{path}: not a readable checkpoint ({error}); delete it and run again"
+                f"{path}: not a readable checkpoint ({type(error).__name__}); delete it and run "
+                "again"
             ) from error
         for name, tensor in self.parameters.items():
             tensor.copy_(state["parameters"][name])

@@ -54,7 +54,8 @@ def transition(
     if not np.isclose(path.mse[-1], path.mse_large, rtol=1e-6, atol=1e-12):
         raise StudyError(
             f"{label}: the transition ends at MSE {path.mse[-1]:.9g}, the larger SAE has "
-            f"{path.mse_large:.9g}; the codes are not those of these SAEs"
+            f"{path.mse_large:.9g}; the codes are not those of these SAEs; delete them and "
+            "run again"
         )
     return path, np.concatenate([[np.int8(START)], kinds])
 

@@ -102,8 +102,10 @@ def figure12(
         θ of each pair.
     """
     layouts = [_layout(table, pair) for pair in thetas]
-    heights = [0.45 + _LINE * (layout[-1][2] + 1 if layout else 1) for layout in layouts] or [1.0]
-    figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.3), layout="constrained")
+    heights = [_LINE * (layout[-1][2] + 1 if layout else 1) for layout in layouts] or [1.0]
+    figure = Figure(
+        figsize=(PAGE_WIDTH, sum(heights) + 0.3 * len(heights) + 0.3), layout="constrained"
+    )
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel in axes:
         panel.set_axis_off()
@@ -111,7 +113,7 @@ def figure12(
         axes, layouts, heights, thetas.items(), strict=False
     ):
         panel.set_xlim(0, PAGE_WIDTH - 0.1)
-        panel.set_ylim(-height + 0.25, 0.2)
+        panel.set_ylim(0.15 - height, 0.15)
         _draw(panel, layout, families, pair, theta)
         types = of_pair(table, pair)
         hidden = len(types) - len(layout)

@@ -20,24 +20,24 @@ from sae_stitching.latent_families import Family, component_sizes
 from sae_stitching.subgraphs import Subgraphs
 from sae_stitching.swaps import Swaps
 
-LATENTS = 4
-"""Latents on a side of the subgraph that is drawn, at most."""
+LATENTS = 3, 4
+"""Latents of the smaller and of the larger SAE in the subgraph that is drawn, at most."""
 
 
 def telling_component(graph: Subgraphs) -> int | None:
-    """Choose a subgraph to show: of up to `LATENTS` latents a side, one with the most of them.
+    """Choose a subgraph to show: one that grows in the larger SAE, and has the most latents.
 
-    One that is larger in the larger SAE is preferred; of equals, the first. Where all are larger,
-    the smallest; None where there is none.
+    None with more than `LATENTS`, and of equals the first. Where all have more, the one of the
+    fewest; where there is no subgraph, None.
     """
     if graph.n_components == 0:
         return None
     n_small, n_large = component_sizes(graph)
     total = n_small + n_large
-    fits = (n_small <= LATENTS) & (n_large <= LATENTS)
+    fits = (n_small <= LATENTS[0]) & (n_large <= LATENTS[1])
     if not fits.any():
         return int(np.argmin(total))
-    return int(np.argmax(np.where(fits, 2 * total + (n_large > n_small), -1)))
+    return int(np.argmax(np.where(fits, total + sum(LATENTS) * (n_large > n_small), -1)))
 
 
 def figure3_table(family: Family | None, swaps: Swaps) -> pd.DataFrame:
