@@ -29,8 +29,9 @@ def training_curve_table(curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     named = []
     for name, curve in curves.items():
-        named.append(curve.copy())
-        named[-1].insert(0, "sae", name)
+        rows = curve.copy()
+        rows.insert(0, "sae", name)
+        named.append(rows)
     return pd.concat(named, ignore_index=True)
 
 
@@ -51,13 +52,14 @@ def training_curve(table: pd.DataFrame) -> Figure:
                 curve["tokens"] / 1e6, curve[column], gid=f"{column} {name}", **sequence_style(i)
             )
         axes.set_ylabel(label)
-        if scale == "log" and bool((table[column].to_numpy() > 0).all()):
+        values = table[column].to_numpy()
+        if scale == "log" and bool((values > 0).all()):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif column == "n_dead":
-            axes.set_ylim(bottom=0, top=None if bool(table[column].to_numpy().any()) else 1)
+            axes.set_ylim(bottom=0, top=None if values.any() else 1)
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels[1]:
         axes.set_xlabel("Training tokens (millions)")
