@@ -102,8 +102,7 @@ def test_what_happens_to_jobs_daemons_and_drivers(local, tmp_path):
     subprocess.run(["scancel", running("cache_activations")[0]], check=True)
 
     wait_for(lambda: running("train_sae"))
-    pidfile = Path(os.environ["SLURM_CONF"]).with_name("slurmd.pid")
-    os.kill(int(pidfile.read_text()), signal.SIGKILL)
+    os.kill(int(Path(os.environ["SLURMD_PIDFILE"]).read_text()), signal.SIGKILL)
     time.sleep(3)
     subprocess.run(["slurmd"], check=True)
 
