@@ -32,7 +32,7 @@ def params(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         for rule in workflow.rules:
             for name in JOBS.get(rule.name, ()) or [""] * (rule.name in JOBS):
                 split, _, shard = name.partition("/")
-                names = SimpleNamespace(sae=name, pair=name, split=split, shard=shard)
+                names = SimpleNamespace(sae=name, pair=name, table=name, split=split, shard=shard)
                 job = rule.params.job
                 found[rule.name, name] = job(names) if callable(job) else job
         return found
@@ -54,7 +54,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 SOURCE = TINY["sources"]["random-gpt2"]
-FIGURES = {"plot_figure4", "figure5", "figure13"}
+OF_PAIRS = {f"figure{n}" for n in (7, 8, 12, 13, 14, 15, 16)} | {"significance"}
+FIGURES = OF_PAIRS | {"figure3", "plot_figure4", "figure5", "figure17", "orders", "training_curve"}
 # A new value, or a whole config where one key cannot change alone; and the rules that it reaches.
 REACH: dict[str, tuple[Any, set[str]]] = {
     "study": ("other", set(JOBS)),
@@ -62,16 +63,18 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     # It wants an SAE of the paper's size, and does nothing to the rules of every study.
     "paper": (
         {"paper": "gpt2-small", "saes": [*TINY["saes"], {"name": "768", "d_sae": 256}]},
-        {"sae_properties", "pairs", "figure13", "transition"},
+        OF_PAIRS
+        | {"sae_properties", "cross_entropy", "pairs", "figure17", "training_curve"}
+        | {"transition", "orders", "explorer"},
     ),
     "sources": ({"other": SOURCE}, set()),
     "model.name": (
         {"sources": {"other": SOURCE}, "model": {"name": "other"}},
-        {"tokenise", "cache_activations"},
+        {"tokenise", "cache_activations", "cross_entropy", "explorer"},
     ),
-    "model.hook": ("blocks.0.hook_mlp_out", {"cache_activations"}),
-    "model.dtype": ("bfloat16", {"cache_activations"}),
-    "model.center_writing_weights": (True, {"cache_activations"}),
+    "model.hook": ("blocks.0.hook_mlp_out", {"cache_activations", "cross_entropy", "explorer"}),
+    "model.dtype": ("bfloat16", {"cache_activations", "cross_entropy"}),
+    "model.center_writing_weights": (True, {"cache_activations", "cross_entropy"}),
     # Which files there are shows in the inputs.
     "text.files": (["presets/*.txt"], set()),
     "text.source": ({"text": {"source": "dataset", "dataset": {"path": "x"}}}, {"tokenise"}),
@@ -90,8 +93,10 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "activations.batch_size": (7, {"cache_activations"}),
     "activations.train_shards": (3, {"cache_activations"}),
     "activations.eval_shards": (2, {"cache_activations"}),
-    "activations.skip_first_position": (False, {"cache_activations"}),
-    "activations.threads": (1, {"cache_activations"}),
+    "activations.skip_first_position": (False, {"cache_activations", "cross_entropy"}),
+    "activations.threads": (1, {"cache_activations", "cross_entropy"}),
+    "activations.device": ("cpu", {"cache_activations"}),
+    "activations.temporary": (True, set()),
     **{
         f"training.{key}": (value, {"train_sae"})
         for key, value in {
@@ -122,13 +127,31 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "similarity.floor": (0.25, {"similarity"}),
     "similarity.full_matrix_mb": (0, {"similarity"}),
     "similarity.threads": (1, {"similarity"}),
-    "stitching.pairs": ("adjacent", {"figure13", "pairs"}),
+    "evaluation.ce_tokens": (100, {"cross_entropy"}),
+    "stitching.pairs": ("adjacent", OF_PAIRS | {"pairs", "explorer"}),
     "stitching.threshold": ("auto", {"subgraphs"}),
-    "stitching.transition": ([32, 64], {"transition"}),
-    "stitching.bootstrap_samples": (7, {"roc"}),
-    "stitching.confidence": (0.9, {"roc"}),
-    "stitching.seed": (1, {"roc"}),
+    "stitching.transition": ([32, 64], {"transition", "orders"}),
+    "stitching.bootstrap_samples": (7, {"roc", "significance"}),
+    "stitching.confidence": (0.9, {"roc", "significance"}),
+    "stitching.seed": (1, {"roc", "significance", "random_insertion", "transition_orders"}),
+    "stitching.random_orders": (7, {"random_insertion", "transition_orders"}),
+    "explorer.passages": (3, {"passages"}),
+    "explorer.tokens_before": (2, {"passages"}),
+    "explorer.tokens_after": (2, {"passages"}),
+    "explorer.nearest": (2, {"explorer"}),
+    "explorer.inline_mb": (1, {"explorer"}),
     "figures.dpi": (90, FIGURES),
+}
+# What the report's summary tells of the study.
+SUMMARISED = {"paper", "saes"} | {
+    key
+    for key in REACH
+    if key.startswith(("model.", "text.", "tokens.", "activations.", "stitching."))
+    and key != "text.files"
+}
+SUMMARISED |= {
+    f"training.{key}"
+    for key in ("architecture", "k", "sparsity_coefficient", "lr", "batch_size", "steps", "seed")
 }
 
 
@@ -144,6 +167,7 @@ def test_no_key_is_left_out():
 @pytest.mark.parametrize("key", REACH)
 def test_a_key_reaches_the_rules_that_read_it(unchanged, tmp_path, key):
     value, rules = REACH[key]
+    rules = rules | {"summary"} if key in SUMMARISED else rules
     whole = isinstance(value, dict) and key != "sources"
     changed = params(tmp_path, value if whole else nested(key, value))
     common = unchanged.keys() & changed.keys()
