@@ -18,6 +18,7 @@ def stored(dense):
 
     class File(dict):
         attrs = {"d_sae": dense.shape[1]}  # noqa: RUF012
+        filename = "codes.h5"
 
     return StoredCodes(
         File(
