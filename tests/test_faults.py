@@ -54,7 +54,7 @@ def test_a_full_disk_ends_the_job_and_keeps_what_is_there(small_disk, tmp_path):
     said = (
         "cannot be written (No space left on device); free some space on its disk, then run again"
     )
-    assert done.stderr == f"error in encode: {target}: {said}, then run again (log: encode.log)\n"
+    assert done.stderr == f"error in encode: {target}: {said} (log: encode.log)\n"
     assert "Traceback" in (tmp_path / "encode.log").read_text()
     assert list(target.parent.iterdir()) == []
     assert opened(kept) == [1, 2, 3]
