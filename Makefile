@@ -1,6 +1,7 @@
 # make figures   the default study, from nothing to its figures
+# make report    the same, and report.html with its figures and tables, to hand on
 # make test      all tests
-# Both set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
+# All set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,11 +11,18 @@ PEERS := .venv-peers
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
+# Extra options for Snakemake.
+OPTIONS ?=
 
-.PHONY: figures test test-peers test-slurm chaos slurm check-results lint bench-training lock clean-env
+.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint bench-training \
+  bench-scale bench-caching lock clean-env
 
 figures: $(VENV)/.run
-	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
+
+# Another study: make report OPTIONS="--configfile presets/quick.yaml".
+report: figures
+	$(BIN)/snakemake $(OPTIONS) --report report.html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -71,6 +79,16 @@ $(PEERS)/.done: benchmarks/requirements.txt
 	# library needs it here.
 	$(PEERS)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
+
+# Every step at the paper's largest size, on synthetic dictionaries. SHARES=8 is an eighth alone.
+SHARES ?= 8 4 2 1
+bench-scale: $(VENV)/.run
+	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
+
+# Caching beside the bare Hugging Face model, on the default study's model.
+bench-caching: $(VENV)/.run
+	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
+	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/*
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

@@ -21,16 +21,41 @@ include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/driver.smk"
+include: "rules/explorer.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
 
 
 rule all:
     default_target: True
     input:
+        rules.figure3.output,
         rules.figure4.input,
         branch(bool(steps), then=rules.figure5.output, otherwise=[]),
+        rules.figure7.output,
+        rules.figure8.output,
+        rules.figure12.output,
         rules.figure13.output,
+        rules.figure14.output,
+        rules.figure15.output,
+        rules.figure16.output,
+        rules.figure17.output,
+        rules.figure18.input,
+        branch(
+            bool(steps) and jumprelu.issuperset(path),
+            then=rules.figure19.output,
+            otherwise=[],
+        ),
+        rules.significance.output,
+        branch(bool(steps), then=rules.orders.output, otherwise=[]),
         rules.sae_properties.output,
         rules.pairs.output,
+        rules.explorer.output,
+        branch(bool(trained), then=rules.training_curve.output, otherwise=[]),
+        rules.summary.output,
+        collect(rules.table_page.output, table=TABLES),
         branch(
             len(kin) > 1,
             then=rules.families.output + rules.family_transitions.output,

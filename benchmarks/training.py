@@ -8,9 +8,13 @@ default study (`make figures` first), scaled to norm √d_model; each library ge
 in the same order and trains as its own training loop does, with its own defaults where the task
 does not fix them: architecture, k, batch, steps, learning rate and penalty are the same. Only its
 training steps are timed, not loading. Held-out tokens are those of the eval split.
+
+Two more lines stand beside the libraries: `floor` is the bfloat16 product of the encoder alone, the
+one dense product that our step has left, and `loader` reads the batches and does nothing else.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -28,17 +32,23 @@ sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
 # computes its encoder product in bfloat16.
 LIBRARIES = ("ours", "saelens", "saelens-bf16", "dictionary_learning", "dictionary_learning-bf16")
 
+BOUNDS = ("floor", "loader")
+
+# Penalties with which a whole default run (1600 steps) ends near L0 32, as tried; the libraries
+# weigh the same penalty alike but for Gated and JumpReLU.
+SPARSITY = {"relu": 1.8, "jumprelu": 0.8, "gated": 2.2}
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("library", choices=(*LIBRARIES, "all"))
+    parser.add_argument("library", choices=(*LIBRARIES, *BOUNDS, "all"))
     parser.add_argument("--architecture", nargs="+", default=["topk"])
     parser.add_argument("--d-sae", type=int, nargs="+", default=[2304])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4096)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--sparsity", type=float, default=2.0)
+    parser.add_argument("--sparsity", type=float, help="default: that of the architecture")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -59,8 +69,34 @@ def batches(args):
     return shards, stream, scale
 
 
+def sparsity(args):
+    if args.sparsity is not None:
+        return args.sparsity
+    return SPARSITY.get(args.architecture[0], 0.0)
+
+
+def run_floor(args):
+    """The encoder's product in bfloat16, alone."""
+    import torch
+
+    shards, stream, scale = batches(args)
+    x = next(stream).bfloat16().to(args.device)
+    W_enc_t = torch.randn(args.d_sae[0], shards.d_model, dtype=x.dtype, device=args.device)
+    return timed(args, itertools.repeat(x), 1.0, lambda x: x @ W_enc_t.T), shards, scale, None
+
+
+def run_loader(args):
+    """Shuffled batches, read and not used."""
+    shards, stream, scale = batches(args)
+    start = time.perf_counter()
+    for _ in range(args.steps):
+        next(stream)
+    return time.perf_counter() - start, shards, scale, None
+
+
 def run_ours(args):
-    """Our trainer, step by step."""
+    """Our trainer, step by step, in a process set up as those of the rules are."""
+    import job  # noqa: F401
     from sae_stitching.training import Trainer, TrainingConfig
 
     shards, stream, scale = batches(args)
@@ -68,7 +104,7 @@ def run_ours(args):
         d_sae=args.d_sae[0],
         architecture=args.architecture[0],
         k=args.k,
-        sparsity_coefficient=args.sparsity,
+        sparsity_coefficient=sparsity(args),
         decoder_norm_penalty=False,
         bandwidth=1.0,
         lr=args.lr,
@@ -122,15 +158,19 @@ def run_saelens(args):
     shards, stream, scale = batches(args)
     common = {"d_in": shards.d_model, "d_sae": args.d_sae[0], "device": args.device}
     kinds = {
-        "relu": (StandardTrainingSAE, StandardTrainingSAEConfig, {"l1_coefficient": args.sparsity}),
+        "relu": (
+            StandardTrainingSAE,
+            StandardTrainingSAEConfig,
+            {"l1_coefficient": sparsity(args)},
+        ),
         "topk": (TopKTrainingSAE, TopKTrainingSAEConfig, {"k": args.k}),
         "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, {"k": args.k}),
         "jumprelu": (
             JumpReLUTrainingSAE,
             JumpReLUTrainingSAEConfig,
-            {"l0_coefficient": args.sparsity},
+            {"l0_coefficient": sparsity(args)},
         ),
-        "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, {"l1_coefficient": args.sparsity}),
+        "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, {"l1_coefficient": sparsity(args)}),
     }
     kind, config, options = kinds[args.architecture[0]]
     sae = kind(config(**common, **options))
@@ -198,11 +238,11 @@ def run_dictionary_learning(args):
     }
     decay = {"decay_start": int(0.8 * args.steps)}
     kinds = {
-        "relu": (StandardTrainer, {"l1_penalty": args.sparsity, "sparsity_warmup_steps": 100}),
+        "relu": (StandardTrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": 100}),
         "topk": (TopKTrainer, {"k": args.k, **decay}),
         "batchtopk": (BatchTopKTrainer, {"k": args.k, **decay}),
         "jumprelu": (JumpReluTrainer, {"target_l0": args.k, "sparsity_warmup_steps": 100}),
-        "gated": (GatedSAETrainer, {"l1_penalty": args.sparsity, "sparsity_warmup_steps": 100}),
+        "gated": (GatedSAETrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": 100}),
     }
     kind, options = kinds[args.architecture[0]]
     trainer = kind(**common, **options)
@@ -229,7 +269,8 @@ def timed(args, stream, scale, step):
     """Seconds that all the steps took, without the loader."""
     seconds = 0.0
     for _ in range(args.steps):
-        x = next(stream).mul_(scale).to(args.device)
+        x = next(stream)
+        x = x.mul_(scale).to(args.device) if scale != 1.0 else x
         start = time.perf_counter()
         step(x)
         if args.device == "cuda":
@@ -250,9 +291,13 @@ def measure(args):
         "ours": run_ours,
         "saelens": run_saelens,
         "dictionary_learning": run_dictionary_learning,
+        "floor": run_floor,
+        "loader": run_loader,
     }[args.library.removesuffix("-bf16")]
     seconds, _, scale, reconstruct = run(args)
-    fvu, l0, dead = held_out(args, scale, reconstruct)
+    fvu = l0 = dead = float("nan")
+    if reconstruct is not None:
+        fvu, l0, dead = held_out(args, scale, reconstruct)
     row = {
         "library": args.library,
         "architecture": args.architecture[0],
@@ -292,10 +337,12 @@ def table(args):
     for architecture in args.architecture:
         for d_sae in args.d_sae:
             for repeat in range(args.repeats):
-                for library in LIBRARIES:
+                for library in (*LIBRARIES, *BOUNDS):
                     command = [sys.executable, __file__, library]
                     command += ["--architecture", architecture, "--d-sae", str(d_sae)]
-                    for name in ("steps", "batch_size", "k", "lr", "sparsity", "threads"):
+                    if args.sparsity is not None:
+                        command += ["--sparsity", str(args.sparsity)]
+                    for name in ("steps", "batch_size", "k", "lr", "threads"):
                         option = "--" + name.replace("_", "-")
                         command += [option, str(getattr(args, name))]
                     command += ["--device", args.device, "--activations", args.activations]
@@ -323,11 +370,11 @@ def report(rows):
             values = [row[key] for row in of_kind if row["library"] == library]
             return statistics.median(values) if values else float("nan")
 
-        for library in LIBRARIES:
+        for library in (*LIBRARIES, *BOUNDS):
             ratio = median("ours", "tokens_per_second") / median(library, "tokens_per_second")
             print(
                 f"| {kind[0]} | {kind[1]} | {library} | {median(library, 'tokens_per_second'):,.0f}"
-                f" | {ratio:.1f} | {median(library, 'fvu'):.4f} | {median(library, 'l0'):.1f}"
+                f" | {ratio:.2f} | {median(library, 'fvu'):.4f} | {median(library, 'l0'):.1f}"
                 f" | {median(library, 'dead'):.0f} | {median(library, 'peak_mb'):,.0f} |"
             )
 

@@ -6,7 +6,7 @@ rule cache_activations:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
     output:
-        f"{results}/activations/{{split}}/{{shard}}.h5",
+        shard_file(f"{results}/activations/{{split}}/{{shard}}.h5"),
     log:
         f"{results}/logs/cache_activations/{{split}}/{{shard}}.log",
     benchmark:
@@ -22,6 +22,7 @@ rule cache_activations:
             / study["activations"][f"{wildcards.split}_shards"]
             / 60e3
         ),
+        gpu=int(study["activations"]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "cache_activations",
@@ -29,7 +30,13 @@ rule cache_activations:
             n_shards=study["activations"][f"{wildcards.split}_shards"],
             **{
                 key: study["activations"][key]
-                for key in ("dtype", "batch_size", "skip_first_position", "threads")
+                for key in (
+                    "dtype",
+                    "batch_size",
+                    "skip_first_position",
+                    "device",
+                    "threads",
+                )
             },
         ),
     message:

@@ -1,7 +1,9 @@
 # The study's config, checked, and what all rules share.
 
+import hashlib
 import math
 import sys
+from itertools import combinations
 from pathlib import Path
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
@@ -10,9 +12,10 @@ sys.path.insert(0, str(_scripts))
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
+from sae_stitching.names import pair_name, split_pair_name
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
-from sae_stitching.study import families, load_study, pair_name, split_pair_name
+from sae_stitching.study import families, is_jumprelu, load_study, seed_groups
 
 try:
     study = load_study(
@@ -54,6 +57,86 @@ published_subgraphs = [
     if (name := pair_name(*pair)) in pairs
 ]
 
+# Pairs for Figure 16 alone: seeds of one training that stitching.pairs leaves out.
+seeds = seed_groups(study["saes"])
+seed_pairs = [
+    pair_name(*two)
+    for group in seeds
+    for two in combinations(group, 2)
+    if pair_name(*two) not in pairs and pair_name(*two[::-1]) not in pairs
+]
+# What Figures 18 and 19 are drawn for.
+jumprelu = {name for name, sae in saes.items() if is_jumprelu(sae)}
+jumprelu_pairs = [
+    pair_name(*pair)
+    for pair in study["stitching"]["pairs"]
+    if jumprelu.issuperset(pair)
+]
+
+# Where the report shows what a rule makes; the sections are listed by name, in the paper's order.
+SECTIONS = {
+    member: section
+    for section, members in {
+        "1 The study": ("summary", "training_curve"),
+        "2 Stitching (Section 4)": ("figure3", "plot_figure4", "figure5", "pairs"),
+        "3 Similarity of latents (Appendix A.3)": ("figure7", "figure8"),
+        "4 Latent families (Appendix A.4)": ("figure12", "components"),
+        "5 Properties of the SAEs (Appendix A.5)": (
+            "sae_properties",
+            "reproduction",
+            "plot_reproduction",
+            "cross_entropy",
+        ),
+        "6 Classifying, swapping, inserting (Appendix A.6)": (
+            *(f"figure{number}" for number in range(13, 18)),
+        ),
+        "7 JumpReLU SAEs (Appendix A.6)": ("plot_figure18", "figure19"),
+        "8 Beyond the paper": (
+            "orders",
+            "significance",
+            "families",
+            "family_transitions",
+        ),
+    }.items()
+    for member in members
+}
+# Tables that the report shows, with their titles.
+TABLES = {
+    "sae_properties": "Properties of the SAEs",
+    "pairs": "Pairs of SAEs",
+    **(
+        {"cross_entropy": "Cross-entropy of the language model"}
+        if study["evaluation"]["ce_tokens"]
+        else {}
+    ),
+    "components": "Types of latent families",
+    "significance": "Insertion effects that differ from zero",
+    **({"orders": "Orders of insertion"} if steps else {}),
+    **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
+    **({"reproduction": "The paper and this study"} if study["paper"] else {}),
+}
+
+
+def in_report(path, rule, **labels):
+    """Mark a result for the report, with the caption report/<rule>.rst."""
+    return report(
+        path,
+        caption=f"../report/{rule}.rst",
+        category=SECTIONS[rule],
+        labels=labels or None,
+    )
+
+
+def figure(name, rule=None, **labels):
+    """Files of a figure as `save_figure` writes them; the report shows the PNG."""
+    prefix = f"{results}/figures/{name}"
+    shown = {"Figure": name.removeprefix("figure").partition("_{")[0].replace("_", " ")}
+    return [
+        f"{prefix}.pdf",
+        in_report(f"{prefix}.png", rule or name, **shown, **labels),
+        f"{prefix}.csv",
+    ]
+
 
 def one_of(choices):
     """Pattern of these names; of no name at all where there are none."""
@@ -62,7 +145,7 @@ def one_of(choices):
 
 wildcard_constraints:
     sae=one_of(saes),
-    pair=one_of(pairs),
+    pair=one_of([*pairs, *seed_pairs]),
     split="train|eval",
     shard=r"\d+",
 
@@ -81,10 +164,24 @@ def shared_job(rule, **settings):
     return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
 
 
+def folder_hash(folder):
+    """SHA-256 of the files in a folder of the repository: what a page is made of besides code."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(workflow.basedir) / folder).iterdir()):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def shards(split):
     """Activation shards of a split, in order."""
     n = study["activations"][f"{split}_shards"]
     return [f"{results}/activations/{split}/{shard:04d}.h5" for shard in range(n)]
+
+
+def shard_file(path):
+    """A shard of activations, which goes when its last reader is done where the study says so."""
+    return temp(path) if study["activations"]["temporary"] else path
 
 
 def pretrained_source(name):
@@ -192,6 +289,12 @@ def product_minutes(rows, *names):
 def stitching_mb(wildcards):
     """Memory of a pass over a pair's codes: both decoders in float64, and a block of tokens."""
     return 1500 + 2 * matrix_mb(*names(wildcards))
+
+
+def orders_mb(wildcards):
+    """Megabytes of a job that walks through many orders: also a block of latent by latent."""
+    entries = min(sum(saes[name]["d_sae"] for name in names(wildcards)) ** 2, 2**28)
+    return stitching_mb(wildcards) + 25e-6 * entries
 
 
 def stitching_minutes(wildcards):

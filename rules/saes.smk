@@ -51,8 +51,9 @@ rule import_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        # Both matrices, and the encoder twice more in float64 where the SAE is gated.
+        mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
+        runtime=scaled(60),
     params:
         job=lambda wildcards: job(
             "import_sae",
@@ -92,8 +93,8 @@ rule export_sae:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30),
     params:
         job=job(
             "export_sae",
@@ -155,3 +156,36 @@ rule evaluate:
         "Evaluate SAE {wildcards.sae}"
     script:
         "../workflow_scripts/evaluate.py"
+
+
+rule cross_entropy:
+    input:
+        tokens=f"{results}/corpus/tokens.h5",
+        model=model_folder() or [],
+        saes=collect(f"{results}/saes/{{sae}}.h5", sae=saes),
+        activations=shards("eval"),
+    output:
+        f"{results}/tables/cross_entropy.csv",
+    log:
+        f"{results}/logs/cross_entropy.log",
+    benchmark:
+        f"{results}/benchmarks/cross_entropy.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: study["activations"]["threads"]
+    resources:
+        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
+        runtime=scaled(240),
+    params:
+        job=job(
+            "cross_entropy",
+            model=study["model"],
+            saes=list(saes),
+            ce_tokens=study["evaluation"]["ce_tokens"],
+            skip_first_position=study["activations"]["skip_first_position"],
+            threads=study["activations"]["threads"],
+        ),
+    message:
+        "Splice the SAEs into the language model"
+    script:
+        "../workflow_scripts/cross_entropy.py"

@@ -41,7 +41,8 @@ rule subgraphs:
             otherwise=[],
         ),
     output:
-        f"{results}/subgraphs/{{pair}}.h5",
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+        graph=f"{results}/subgraphs/{{pair}}.graphml",
     log:
         f"{results}/logs/subgraphs/{{pair}}.log",
     benchmark:
@@ -58,3 +59,27 @@ rule subgraphs:
         "Find the connected subgraphs of {wildcards.pair}"
     script:
         "../workflow_scripts/subgraphs.py"
+
+
+rule activation_similarity:
+    input:
+        unpack(stitching_inputs),
+        similarity=f"{results}/similarity/{{pair}}.h5",
+    output:
+        f"{results}/similarity/activations/{{pair}}.h5",
+    log:
+        f"{results}/logs/activation_similarity/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/activation_similarity/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(stitching_mb),
+        runtime=scaled(stitching_minutes),
+    params:
+        job=job("activation_similarity", threads=1),
+    message:
+        "Compare the activations of {wildcards.pair}"
+    script:
+        "../workflow_scripts/activation_similarity.py"

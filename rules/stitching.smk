@@ -147,3 +147,59 @@ rule roc:
         "Classify the latents of {wildcards.pair} by their max cosine"
     script:
         "../workflow_scripts/roc.py"
+
+
+rule random_insertion:
+    input:
+        unpack(stitching_inputs),
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+    output:
+        f"{results}/stitching/random_insertion/{{pair}}.h5",
+    log:
+        f"{results}/logs/random_insertion/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/random_insertion/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(orders_mb),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
+    params:
+        job=job(
+            "random_insertion",
+            threads=1,
+            **{key: study["stitching"][key] for key in ("random_orders", "seed")},
+        ),
+    message:
+        "Insert latents of {wildcards.pair} in random orders"
+    script:
+        "../workflow_scripts/random_insertion.py"
+
+
+rule transition_orders:
+    input:
+        unpack(stitching_inputs),
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+    output:
+        f"{results}/stitching/orders/{{pair}}.h5",
+    log:
+        f"{results}/logs/transition_orders/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/transition_orders/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(orders_mb),
+        runtime=scaled(lambda wildcards: 4 * stitching_minutes(wildcards)),
+    params:
+        job=job(
+            "transition_orders",
+            threads=1,
+            **{key: study["stitching"][key] for key in ("random_orders", "seed")},
+        ),
+    message:
+        "Walk through {wildcards.pair} in several orders"
+    script:
+        "../workflow_scripts/transition_orders.py"

@@ -3,7 +3,12 @@
 
 rule sae_properties:
     input:
-        collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+        rows=collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+        more=branch(
+            study["evaluation"]["ce_tokens"] > 0,
+            then=[f"{results}/tables/cross_entropy.csv"],
+            otherwise=[],
+        ),
     output:
         f"{results}/tables/sae_properties.csv",
     log:
@@ -57,7 +62,7 @@ rule families:
         saes=rules.sae_properties.output,
     output:
         table=f"{results}/tables/families.csv",
-        figure=multiext(f"{results}/figures/families", ".pdf", ".png", ".csv"),
+        figure=figure("families"),
     log:
         f"{results}/logs/families.log",
     benchmark:
@@ -66,8 +71,8 @@ rule families:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
     params:
         job=job(
             "families",
@@ -98,8 +103,8 @@ rule reproduction:
         "../envs/sae-stitching.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         job=job("reproduction", paper=study["paper"], pairs=published_subgraphs),
     message:

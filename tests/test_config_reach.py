@@ -32,7 +32,8 @@ def params(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         for rule in workflow.rules:
             for name in JOBS.get(rule.name, ()) or [""] * (rule.name in JOBS):
                 split, _, shard = name.partition("/")
-                names = SimpleNamespace(sae=name, pair=name, split=split, shard=shard)
+                wildcards = dict.fromkeys(rule.wildcard_names, name)
+                names = SimpleNamespace(**{**wildcards, "split": split, "shard": shard})
                 job = rule.params.job
                 found[rule.name, name] = job(names) if callable(job) else job
         return found
@@ -54,24 +55,29 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 SOURCE = TINY["sources"]["random-gpt2"]
-FIGURES = {"plot_figure4", "figure5", "figure13"}
+OF_ALL_PAIRS = {"pairs", *(f"figure{n}" for n in (7, 8, 12, 13, 14, 15, 16))}
+OF_ALL_PAIRS |= {"explorer", "significance"}
+FIGURES = {"plot_figure4", *(f"figure{n}" for n in (3, 5, 7, 8, 12, 13, 14, 15, 16, 17))}
+FIGURES |= {"orders", "significance", "training_curve"}
+MODEL = {"cache_activations", "cross_entropy"}
 # A new value, or a whole config where one key cannot change alone; and the rules that it reaches.
 REACH: dict[str, tuple[Any, set[str]]] = {
-    "study": ("other", set(JOBS)),
+    "study": ("other", set(JOBS) - {"summary"}),
     "cache": ("elsewhere", set()),
     # It wants an SAE of the paper's size, and does nothing to the rules of every study.
     "paper": (
         {"paper": "gpt2-small", "saes": [*TINY["saes"], {"name": "768", "d_sae": 256}]},
-        {"sae_properties", "pairs", "figure13", "transition"},
+        OF_ALL_PAIRS
+        | {"sae_properties", "transition", "cross_entropy", "figure17", "orders", "training_curve"},
     ),
     "sources": ({"other": SOURCE}, set()),
     "model.name": (
         {"sources": {"other": SOURCE}, "model": {"name": "other"}},
-        {"tokenise", "cache_activations"},
+        MODEL | {"tokenise", "explorer"},
     ),
-    "model.hook": ("blocks.0.hook_mlp_out", {"cache_activations"}),
-    "model.dtype": ("bfloat16", {"cache_activations"}),
-    "model.center_writing_weights": (True, {"cache_activations"}),
+    "model.hook": ("blocks.0.hook_mlp_out", MODEL | {"explorer"}),
+    "model.dtype": ("bfloat16", MODEL),
+    "model.center_writing_weights": (True, MODEL),
     # Which files there are shows in the inputs.
     "text.files": (["presets/*.txt"], set()),
     "text.source": ({"text": {"source": "dataset", "dataset": {"path": "x"}}}, {"tokenise"}),
@@ -90,8 +96,12 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "activations.batch_size": (7, {"cache_activations"}),
     "activations.train_shards": (3, {"cache_activations"}),
     "activations.eval_shards": (2, {"cache_activations"}),
-    "activations.skip_first_position": (False, {"cache_activations"}),
-    "activations.threads": (1, {"cache_activations"}),
+    "activations.skip_first_position": (False, MODEL),
+    "activations.threads": (1, MODEL),
+    "activations.device": ("cpu", {"cache_activations"}),
+    # Whether they are kept is no part of what they are.
+    "activations.temporary": (True, set()),
+    "evaluation.ce_tokens": (5000, {"cross_entropy"}),
     **{
         f"training.{key}": (value, {"train_sae"})
         for key, value in {
@@ -122,12 +132,21 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "similarity.floor": (0.25, {"similarity"}),
     "similarity.full_matrix_mb": (0, {"similarity"}),
     "similarity.threads": (1, {"similarity"}),
-    "stitching.pairs": ("adjacent", {"figure13", "pairs"}),
+    "stitching.pairs": ("adjacent", OF_ALL_PAIRS),
     "stitching.threshold": ("auto", {"subgraphs"}),
-    "stitching.transition": ([32, 64], {"transition"}),
-    "stitching.bootstrap_samples": (7, {"roc"}),
-    "stitching.confidence": (0.9, {"roc"}),
-    "stitching.seed": (1, {"roc"}),
+    "stitching.transition": ([32, 64], {"transition", "orders"}),
+    "stitching.random_orders": (3, {"random_insertion", "transition_orders"}),
+    "stitching.bootstrap_samples": (7, {"roc", "significance"}),
+    "stitching.confidence": (0.9, {"roc", "significance"}),
+    "stitching.seed": (
+        1,
+        {"roc", "significance", "random_insertion", "transition_orders"},
+    ),
+    "explorer.passages": (9, {"passages"}),
+    "explorer.tokens_before": (9, {"passages"}),
+    "explorer.tokens_after": (9, {"passages"}),
+    "explorer.nearest": (9, {"explorer"}),
+    "explorer.inline_mb": (9, {"explorer"}),
     "figures.dpi": (90, FIGURES),
 }
 
@@ -147,4 +166,6 @@ def test_a_key_reaches_the_rules_that_read_it(unchanged, tmp_path, key):
     whole = isinstance(value, dict) and key != "sources"
     changed = params(tmp_path, value if whole else nested(key, value))
     common = unchanged.keys() & changed.keys()
-    assert {rule for rule, name in common if changed[rule, name] != unchanged[rule, name]} == rules
+    reached = {rule for rule, name in common if changed[rule, name] != unchanged[rule, name]}
+    # The summary says what the study is, so that almost every key reaches it.
+    assert reached - {"summary"} == rules

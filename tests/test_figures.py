@@ -23,6 +23,7 @@ from sae_stitching.figures.style import (
     sequence_style,
     style,
 )
+from sae_stitching.figures.training_curve import training_curve, training_curve_table
 from sae_stitching.roc import novelty_roc
 
 
@@ -465,3 +466,42 @@ def test_colours_and_names():
     assert DECREASES_MSE != INCREASES_MSE
     assert sae_label("1152") == "SAE-1152"
     assert sae_label("gemma-16k") == "gemma-16k"
+
+
+# Training curves
+
+
+def curves(n_dead=0):
+    step = 20 * np.arange(1, 11)
+    return {
+        name: pd.DataFrame(
+            {
+                "step": step,
+                "tokens": step * 4096 * (i + 1),
+                "loss": 100 / step + i,
+                "fvu": 1 / (step + i),
+                "l0": 1000 / step,
+                "n_dead": n_dead * i,
+            }
+        )
+        for i, name in enumerate(("576", "1152"))
+    }
+
+
+@pytest.mark.parametrize("n_dead", [0, 7])
+def test_training_curve_draws_every_row_of_every_sae(n_dead):
+    rows = curves(n_dead)
+    table = training_curve_table(rows)
+    assert table.columns.tolist() == ["sae", *rows["576"].columns]
+    figure = render(training_curve(table))
+    for name, curve in rows.items():
+        pd.testing.assert_frame_equal(
+            table[table["sae"] == name].drop(columns="sae").reset_index(drop=True), curve
+        )
+        for column in ("loss", "fvu", "l0", "n_dead"):
+            (line,) = artists(figure, f"{column} {name}")
+            np.testing.assert_allclose(line.get_xdata(), curve["tokens"] / 1e6)
+            np.testing.assert_allclose(line.get_ydata(), curve[column])
+            assert line.axes.get_yscale() == ("linear" if column == "n_dead" else "log")
+    assert legend_rows(figure) == ["SAE-576", "SAE-1152"]
+    assert "Training tokens (millions)" in texts(figure)

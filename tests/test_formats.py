@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from oracle import dense_codes, random_sae
 from sae_stitching import pretrained
 from sae_stitching.errors import StudyError
-from sae_stitching.formats import saelens
+from sae_stitching.formats import Layout, saelens
 from sae_stitching.pretrained import fetch, fitted, load_pretrained
 from sae_stitching.sae import ARCHITECTURES, SAE
 from safetensors.torch import load_file, save_file
@@ -197,9 +197,9 @@ def test_what_is_exported_comes_back(tmp_path, architecture, applies):
     assert torch.equal(back.encode(x).to_dense(), sae.encode(x).to_dense())
     cfg = json.loads(Path(str(layout.settings)).read_text())
     assert cfg["metadata"]["context_size"] == 32
-    before = [Path(path).read_bytes() for path in layout.files]
+    before = [Path(path).read_bytes() for path in (layout.settings, layout.weights)]
     saelens.write(sae, tmp_path / "new" / "sae", context_size=32)
-    assert before == [Path(path).read_bytes() for path in layout.files]
+    assert before == [Path(path).read_bytes() for path in (layout.settings, layout.weights)]
     assert len(list((tmp_path / "new" / "sae").iterdir())) == 2
 
 
@@ -649,7 +649,7 @@ def test_gemma_scope_of_wrong_shapes(tmp_path):
             load_pretrained(path)
         return str(caught.value).removeprefix(f"{path}: ")
 
-    assert complaint(b_dec=None) == "tensor b_dec is missing"
+    assert complaint(b_dec=None).startswith("tensor b_dec is missing; the file has W_enc, W_dec")
     assert complaint(threshold=None).startswith("tensor threshold is missing; the file has")
     assert complaint(b_enc=np.zeros((2, 3), np.float32)) == "b_enc has shape (2, 3), no vector"
     wrong = complaint(W_enc=np.zeros((D_SAE, D_MODEL), np.float32))
@@ -826,7 +826,7 @@ class Hub:
         self.folder, self.error = folder, None
 
     def __call__(self, repo: str, name: str, *, revision: str) -> str:
-        assert (repo, revision) == ("somebody/saes", REVISION)
+        assert repo == "somebody/saes" and revision in (REVISION, "main")
         if self.error is not None:
             raise self.error
         if not (self.folder / name).is_file():
@@ -846,8 +846,22 @@ def hub(tmp_path, monkeypatch) -> Any:
 def test_an_sae_is_fetched(hub, path):
     folder = saelens_folder(hub.folder / "768", CFG, weights(**STANDARD))
     layout = fetch("somebody/saes", REVISION, path)
-    assert (layout.format, layout.files) == ("saelens", [str(folder / "cfg.json"), str(folder / T)])
+    assert layout == Layout("saelens", str(folder / T), str(folder / "cfg.json"))
     assert pretrained.read_layout(layout).d_sae == D_SAE
+
+
+def test_a_branch_is_fetched_with_a_warning_that_names_the_commit(hub, caplog):
+    hub.folder = hub.folder / "snapshots" / REVISION
+    hub.folder.mkdir(parents=True)
+    for path in (".", "768"):
+        saelens_folder(hub.folder / path, CFG, weights(**STANDARD))
+        fetch("somebody/saes", REVISION, path, "saelens")
+        assert not caplog.text
+        fetch("somebody/saes", "main", path, "saelens")
+        assert f"somebody/saes: main may come to mean another commit; now it is {REVISION}" in (
+            caplog.text
+        )
+        caplog.clear()
 
 
 def test_an_sae_at_the_root_of_a_repository_is_fetched(hub):

@@ -245,3 +245,9 @@ class TestErrors:
         (copied / "config.json").unlink()
         with pytest.raises(StudyError, match=r"cannot be booted|no tokenizer"):
             LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+
+
+def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match=r"^activations\.device: cuda, but PyTorch sees no CUDA"):
+        LanguageModel("model", "blocks.0.hook_resid_pre", device="cuda")

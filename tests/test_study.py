@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sae_stitching import language_model
 from sae_stitching.errors import StudyError
-from sae_stitching.study import load_study, pair_name
+from sae_stitching.names import pair_name, split_pair_name
+from sae_stitching.study import is_jumprelu, load_study, seed_groups
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
@@ -392,14 +393,14 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "saes[1].pretrained.repo: 'gpt2' is not allowed; write it as owner/name",
     ),
     (
-        {"saes[1].pretrained": {**HUB, "revision": "main"}},
-        "saes[1].pretrained.revision: 'main' is not allowed; "
-        "give the 40 lower-case hexadecimal digits of a commit, in quotes",
+        {"saes[1].pretrained": {**HUB, "revision": "0123abc"}},
+        "saes[1].pretrained.revision: '0123abc' is not allowed; "
+        "give all 40 digits of a commit, in quotes, or a branch or a tag",
     ),
     (
         {"saes[1].pretrained": {"repo": HUB["repo"], "path": "768"}},
         "saes[1].pretrained.revision: this key is missing; give the commit of somebody/saes, "
-        "40 hexadecimal digits",
+        "all 40 digits",
     ),
     (
         {"saes[1].pretrained": {"revision": HUB["revision"], "path": "768"}},
@@ -423,6 +424,16 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         {"saes[1].pretrained": {"path": "."}},
         "saes[1].pretrained.path: .: there is no sae_weights.safetensors or params.npz or ae.pt or "
         "sae.safetensors; name the folder of an SAE",
+    ),
+    # The paper
+    (
+        {"paper": "gpt2"},
+        "paper: 'gpt2' is unknown; choose gpt2-small or gemma-2-2b, or remove the key",
+    ),
+    (
+        {"paper": "gemma-2-2b"},
+        "paper: no SAE of the study is named as one of gemma-2-2b (16384, 32768); name them after "
+        "their sizes or remove the key",
     ),
     (
         {"training.architecture": "batchtopk", "saes[1].k": 129},
@@ -623,6 +634,12 @@ def test_the_format_goes_by_the_files(
         assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
 
 
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", HUB["revision"]])
+def test_a_revision_may_be_a_branch_or_a_tag(revision: str) -> None:
+    study = load({"saes[0].pretrained": {**HUB, "revision": revision}})
+    assert study["saes"][0]["pretrained"]["revision"] == revision
+
+
 def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None:
     def complaint(path: str, format: str = "auto") -> str:
         with pytest.raises(StudyError) as caught:
@@ -673,6 +690,25 @@ def test_seeds_of_one_size_are_paired_in_config_order_without_transition() -> No
     assert study["stitching"]["pairs"] == [["x", "z"], ["z", "x"]]
 
 
+def test_seeds_are_told_from_other_saes_of_one_size() -> None:
+    saes = [
+        {"d_sae": 64},
+        {"name": "64-b", "d_sae": 64, "seed": 1},
+        {"name": "64-k", "d_sae": 64, "seed": 2, "lr": 0.01},
+        {"d_sae": 128},
+        {"name": "64-c", "d_sae": 64, "seed": 7},
+    ]
+    assert seed_groups(load({"saes": saes})["saes"]) == [["64", "64-b", "64-c"]]
+    assert seed_groups(load({"saes": saes[2:4]})["saes"]) == []
+
+
+def test_jumprelu_saes_are_known_by_architecture_or_format() -> None:
+    assert is_jumprelu({"architecture": "jumprelu"})
+    assert is_jumprelu({"pretrained": {"format": "gemma-scope"}})
+    assert not is_jumprelu({"architecture": "relu"})
+    assert not is_jumprelu({"pretrained": {"format": "saelens"}})
+
+
 def test_transition_takes_the_first_sae_of_each_size() -> None:
     saes = [{"d_sae": 64}, {"name": "64-b", "d_sae": 64}, {"d_sae": 128}]
     study = load({"saes": saes})
@@ -705,7 +741,8 @@ def test_config_is_left_alone_and_its_order_does_not_matter() -> None:
 
 
 def test_pair_name_splits_into_the_names() -> None:
-    assert pair_name("576", "1152-b").split("--") == ["576", "1152-b"]
+    assert pair_name("576", "1152-b") == "576--1152-b"
+    assert split_pair_name("576--1152-b") == ("576", "1152-b")
 
 
 @given(st.lists(st.text(string.ascii_letters + "019._-", min_size=1), min_size=2, max_size=2))
@@ -715,7 +752,7 @@ def test_pair_name_of_accepted_names_is_unambiguous(names: list[str]) -> None:
         load({"saes": saes})
     except StudyError:
         return
-    assert pair_name(*names).split("--") == names
+    assert list(split_pair_name(pair_name(*names))) == names
 
 
 # Files and folders

@@ -1,5 +1,8 @@
 """Connected subgraphs against those that networkx finds."""
 
+import tempfile
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -8,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.errors import StudyError
 from sae_stitching.similarity import Similarity, novel_latents, similarity
-from sae_stitching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.subgraphs import (
+    connected_subgraphs,
+    load_subgraphs,
+    write_graph,
+    write_subgraphs,
+)
 
 
 def from_matrix(cosine, floor):
@@ -150,3 +158,37 @@ def test_a_file_gives_back_the_subgraphs(tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with pytest.raises(StudyError, match="belongs to study 'test'"):
         load_subgraphs(paths[0], study="other")
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_networkx_reads_the_graph_back(data):
+    found = data.draw(similarities())
+    subgraphs = connected_subgraphs(found, data.draw(thresholds(found)))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("1.graphml", "2.graphml")]
+        for path in paths:
+            write_graph(found, subgraphs, path)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        graph = nx.read_graphml(paths[0])
+    for sae in ("small", "large"):
+        component = getattr(subgraphs, f"component_{sae}")
+        nodes = {n["latent"]: n for _, n in graph.nodes(data=True) if n["sae"] == sae}
+        assert {i: n["component"] for i, n in nodes.items()} == {
+            i: c for i, c in enumerate(component.tolist()) if c >= 0
+        }
+    cosine = {
+        (f"small-{i}", f"large-{j}"): c
+        for i, j, c in zip(found.edge_small, found.edge_large, found.edge_cosine, strict=True)
+        if c >= np.float32(subgraphs.threshold)
+    }
+    assert graph.number_of_edges() == len(cosine)
+    for (small, large), c in cosine.items():
+        assert np.float32(graph.edges[small, large]["cosine"]) == np.float32(c)
+    assert len(list(nx.connected_components(graph))) == subgraphs.n_components
+
+
+def test_the_graph_of_no_edge(tmp_path):
+    found = from_matrix([[0.1]], 0.0)
+    write_graph(found, connected_subgraphs(found, 0.5), tmp_path / "g.graphml")
+    assert len(nx.read_graphml(tmp_path / "g.graphml")) == 0

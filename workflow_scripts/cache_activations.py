@@ -16,6 +16,7 @@ with job(snakemake) as origin:
             str(snakemake.input.get("model") or model["name"]),
             model["hook"],
             model["dtype"],
+            params["device"],
             center_writing_weights=model["center_writing_weights"],
         ),
         snakemake.output[0],

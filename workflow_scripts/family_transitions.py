@@ -4,7 +4,7 @@ from job import job
 from sae_stitching.figures.families import family_transitions_figure, family_transitions_table
 from sae_stitching.figures.figure5 import figure5_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.study import split_pair_name
+from sae_stitching.names import split_pair_name
 from sae_stitching.transition import load_transition_step
 
 with job(snakemake) as origin:

@@ -3,8 +3,8 @@
 from job import job
 from sae_stitching.figures.figure13 import figure13, figure13_table
 from sae_stitching.figures.style import save_figure
+from sae_stitching.names import split_pair_name
 from sae_stitching.roc import load_roc
-from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:

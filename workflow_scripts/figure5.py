@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.study import split_pair_name
+from sae_stitching.names import split_pair_name
 from sae_stitching.transition import load_transition
 
 with job(snakemake) as origin:

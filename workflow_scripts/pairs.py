@@ -5,8 +5,8 @@ import math
 
 from job import job
 from sae_stitching.insertions import load_insertions
+from sae_stitching.names import split_pair_name
 from sae_stitching.roc import load_roc
-from sae_stitching.study import split_pair_name
 from sae_stitching.subgraphs import load_subgraphs
 from sae_stitching.swaps import load_swaps
 from sae_stitching.tables import pair_row, pairs, write_csv

@@ -1,6 +1,7 @@
 """Set the paper's published numbers beside the study's own."""
 
 from job import job
+from sae_stitching.names import split_pair_name
 from sae_stitching.published import published
 from sae_stitching.reproduction import reproduction
 from sae_stitching.subgraphs import load_subgraphs
@@ -9,7 +10,7 @@ from sae_stitching.tables import read_csv, write_csv
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input
     subgraphs = {
-        tuple(pair.split("--")): load_subgraphs(path, study=origin["study"])
+        split_pair_name(pair): load_subgraphs(path, study=origin["study"])
         for pair, path in zip(params["pairs"], files.subgraphs, strict=True)
     }
     table = reproduction(

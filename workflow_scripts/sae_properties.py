@@ -2,7 +2,8 @@
 
 from job import job
 from sae_stitching.evaluation import read_rows
-from sae_stitching.tables import sae_properties, write_csv
+from sae_stitching.tables import read_csv, sae_properties, write_csv
 
 with job(snakemake):
-    write_csv(sae_properties(read_rows(snakemake.input)), snakemake.output[0])
+    more = [read_csv(path).to_dict("records") for path in snakemake.input.more]
+    write_csv(sae_properties(read_rows(snakemake.input.rows), *more), snakemake.output[0])

@@ -2,7 +2,7 @@
 
 from job import job
 from sae_stitching.similarity import load_similarity
-from sae_stitching.subgraphs import connected_subgraphs, write_subgraphs
+from sae_stitching.subgraphs import connected_subgraphs, write_graph, write_subgraphs
 from sae_stitching.threshold import load_threshold_curve
 
 with job(snakemake) as origin:
@@ -10,4 +10,6 @@ with job(snakemake) as origin:
     if threshold == "auto":
         threshold = load_threshold_curve(snakemake.input.curve, study=origin["study"]).best
     similarity = load_similarity(snakemake.input.similarity, study=origin["study"])
-    write_subgraphs(connected_subgraphs(similarity, threshold), snakemake.output[0], **origin)
+    subgraphs = connected_subgraphs(similarity, threshold)
+    write_graph(similarity, subgraphs, snakemake.output.graph)
+    write_subgraphs(subgraphs, snakemake.output.subgraphs, **origin)

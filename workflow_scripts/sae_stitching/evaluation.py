@@ -62,6 +62,14 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
     }
 
 
+def mean_activation(shards: ActivationShards) -> torch.Tensor:
+    """Mean of the cached activations over all tokens, (d_model) float64."""
+    total = torch.zeros(shards.d_model, dtype=torch.float64)
+    for block in shards.blocks():
+        total += block.activations.double().sum(0)
+    return total / shards.n_tokens
+
+
 def write_json(row: Mapping[str, Any], path: str | Path) -> None:
     """Write one row of a table as JSON."""
     with replacing(path) as temporary:

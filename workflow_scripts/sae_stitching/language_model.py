@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ class LanguageModel:
     dtype
         Of weights and activations: ``"bfloat16"`` or ``"float32"``.
     device
-        As in torch.
+        ``"cpu"``, ``"cuda"`` or ``"auto"``: cuda where there is one.
     center_writing_weights
         Take the mean over `d_model` out of everything that is written to the residual stream,
         as the SAEs of the paper's GPT-2 models expect. Only models with LayerNorm compute the
@@ -122,8 +122,8 @@ class LanguageModel:
     Raises
     ------
     StudyError
-        If weights or tokenizer are missing, if the model has no such hook, or if it cannot be
-        centred.
+        If weights or tokenizer are missing, if the model has no such hook, if it cannot be
+        centred, or if there is no GPU where one is asked for.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class LanguageModel:
         if dtype not in DTYPES:
             raise StudyError(f"model.dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
         _check_layer(hook, self.layer, model_facts(name).get("n_layers"))
+        device = _device(device)
         self._bridge = _boot(name, dtype, device)
         config = self._bridge.cfg
         self.n_layers, self.d_model = int(config.n_layers), int(config.d_model)
@@ -171,6 +172,52 @@ class LanguageModel:
         """
         import torch
 
+        tokens = self._checked(tokens)
+        with torch.inference_mode():
+            if self.point == "hook_resid_pre":
+                return self._bridge(tokens, stop_at_layer=self.layer, use_cache=False)
+            return self._bridge.run_with_hooks(
+                tokens,
+                fwd_hooks=[(self.hook, _stop_here)],
+                stop_at_layer=self.layer + 1,
+                use_cache=False,
+            )
+
+    def logits(
+        self,
+        tokens: torch.Tensor,
+        replace: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Run the whole model, perhaps with other activations at the hook.
+
+        Parameters
+        ----------
+        tokens
+            (sequence, context) int64.
+        replace
+            Maps the activations (sequence, context, d_model) to those that the model goes on with.
+
+        Returns
+        -------
+        Tensor
+            (sequence, context, d_vocab), of the model's dtype.
+
+        Raises
+        ------
+        StudyError
+            As when it is run up to the hook.
+        """
+        import torch
+
+        tokens = self._checked(tokens)
+        with torch.inference_mode():
+            if replace is None:
+                return self._bridge(tokens, use_cache=False)
+            # TransformerLens passes the hook point by keyword.
+            hook = (self.hook, lambda activations, hook: replace(activations))  # noqa: ARG005
+            return self._bridge.run_with_hooks(tokens, fwd_hooks=[hook], use_cache=False)
+
+    def _checked(self, tokens: torch.Tensor) -> torch.Tensor:
         if tokens.shape[1] > self.context:
             raise StudyError(
                 f"tokens.context: {tokens.shape[1]}, but {self.name} takes at most "
@@ -181,16 +228,7 @@ class LanguageModel:
                 f"corpus/tokens.h5: holds token {int(tokens.max())}, but {self.name} knows "
                 f"{self.d_vocab}; was it written with another tokenizer?"
             )
-        tokens = tokens.to(self.device)
-        with torch.inference_mode():
-            if self.point == "hook_resid_pre":
-                return self._bridge(tokens, stop_at_layer=self.layer, use_cache=False)
-            return self._bridge.run_with_hooks(
-                tokens,
-                fwd_hooks=[(self.hook, _stop_here)],
-                stop_at_layer=self.layer + 1,
-                use_cache=False,
-            )
+        return tokens.to(self.device)
 
     def _center(self) -> None:
         normalization = str(self._bridge.cfg.normalization_type)
@@ -205,6 +243,18 @@ class LanguageModel:
             center_unembed=False,
             fold_value_biases=False,
         )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise StudyError(
+            "activations.device: cuda, but PyTorch sees no CUDA device; use auto or cpu"
+        )
+    return name
 
 
 def _check_layer(hook: str, layer: int, n_layers: int | None) -> None:

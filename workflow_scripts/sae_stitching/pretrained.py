@@ -1,6 +1,7 @@
 """SAEs that others trained: fetched where they are on the hub, read, and checked for the study."""
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     repo
         Owner and name.
     revision
-        Full commit.
+        Full commit. With a branch or a tag, a warning names the commit that was fetched.
     path
         Folder or file of weights within the repository.
     format
@@ -114,6 +115,15 @@ def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
         said = " ".join(str(error).split())[:200]
         raise StudyError(f"{repo}: cannot be fetched from the hub ({said})") from error
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        # The hub's cache keeps files below a folder a commit.
+        commit = re.search("/snapshots/([0-9a-f]{40})/", Path(local[found.weights]).as_posix())
+        _logger.warning(
+            "%s: %s may come to mean another commit; now it is %s, which revision can name",
+            repo,
+            revision,
+            commit[1] if commit else "one that the hub's cache does not tell",
+        )
     return Layout(
         found.format,
         local[found.weights],

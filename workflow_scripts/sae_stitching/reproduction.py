@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from sae_stitching.latent_families import component_sizes
 from sae_stitching.published import PROPERTIES, Pair, Published
 from sae_stitching.subgraphs import Subgraphs
 
@@ -104,10 +104,7 @@ def subgraph_sizes(subgraphs: Subgraphs) -> Counter[tuple[int, int]]:
 
     Latents of either side that stand alone are counted together, as (0, 0) (Figure 12).
     """
-    sides = [
-        np.bincount(component[component >= 0], minlength=subgraphs.n_components)
-        for component in (subgraphs.component_small, subgraphs.component_large)
-    ]
+    sides = component_sizes(subgraphs)
     counts = Counter(zip(*(side.tolist() for side in sides), strict=True))
     alone = (subgraphs.component_small < 0).sum() + (subgraphs.component_large < 0).sum()
     counts[0, 0] = int(alone)

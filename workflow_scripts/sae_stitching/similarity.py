@@ -95,10 +95,12 @@ def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = F
             product = buffer[: len(large) * len(of_small)].view(len(large), len(of_small))
             torch.mm(large, of_small.T, out=product)
             block = product.float().numpy()
-            _keep_greatest(best_large[rows], argmax_large[rows], block, 1, second)
+            greatest = _keep_greatest(best_large[rows], argmax_large[rows], block, 1, second)
             _keep_greatest(best_small[columns], argmax_small[columns], block, 0, first)
-            i, j = _where(block >= floor)
-            found.append((i + first, j + second, block[i, j]))
+            having = np.flatnonzero(greatest >= floor)
+            line, j = _where(_lines(block, having, 1) >= floor)
+            i = having[line]
+            found.append(((i + first).astype(np.int32), j + second, block[i, j]))
             if matrix is not None:
                 matrix[rows, columns] = block
         edges.append(_by_row(found))
@@ -118,21 +120,24 @@ def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = F
 
 def _keep_greatest(
     best: np.ndarray, argmax: np.ndarray, block: np.ndarray, axis: int, offset: int
-) -> None:
+) -> np.ndarray:
     # NumPy's argmax down the columns takes as long as the product itself. The maxima are quick,
-    # and so is finding the few entries that equal them.
+    # and so is finding what equals them, in the few lines where they are greater than before.
     value = block.max(axis=axis)
-    greater = value > best
-    if not greater.any():
-        return
-    # Where a later block has no greater cosine nothing is equal to NaN.
-    sought = np.where(greater, value, np.float32(np.nan))
-    found = _where(block == np.expand_dims(sought, axis))
+    greater = np.flatnonzero(value > best)
+    found = _where(_lines(block, greater, axis) == np.expand_dims(value[greater], axis))
     # In reverse, so that of several assignments the lowest number is the last, and stays. Only
     # a strictly greater cosine of a later block replaces it.
     line, place = found[1 - axis][::-1], found[axis][::-1]
-    argmax[line] = place + offset
+    argmax[greater[line]] = place + offset
     best[greater] = value[greater]
+    return value
+
+
+def _lines(block: np.ndarray, numbers: np.ndarray, axis: int) -> np.ndarray:
+    # Some rows (axis 1) or columns (axis 0) of a block; all of them without a copy.
+    whole = len(numbers) == block.shape[1 - axis]
+    return block if whole else np.take(block, numbers, axis=1 - axis)
 
 
 def _where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

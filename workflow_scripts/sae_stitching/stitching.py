@@ -26,10 +26,10 @@ Everything is computed in float64.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 from torch.linalg import vecdot
 
@@ -301,8 +301,8 @@ def cumulative_effects(
 
         SSE_k = Σ_t ‖q_kt − β_k Δb‖² = Σ_t ‖q_kt‖² − 2 β_k Δb·Σ_t q_kt + T β_k² ‖Δb‖².
 
-    ‖q_kt‖² changes only at operations that are active on t: per token it is followed through a
-    cumulative sum of their d. Σ_t q_kt needs only the sum of every latent's activations.
+    ‖q_kt‖² changes only at operations that are active on t: q_kt is followed from one of them to
+    the next, token by token. Σ_t q_kt needs only the sum of every latent's activations.
     """
     n = operations.n
     stitch = _Stitch(pair, operations)
@@ -312,8 +312,7 @@ def cumulative_effects(
     for block in pair.blocks():
         r, groups = stitch.start(block)
         r_sum += r.sum(0)
-        for chunk, squared, previous in groups.running(r):
-            steps.index_add_(0, groups.operation[chunk], squared - previous)
+        steps.index_add_(0, groups.operation, groups.changes(r))
         progress.update(len(block.x))
 
     T, delta_b = float(stitch.n_tokens), stitch.delta_b
@@ -499,48 +498,25 @@ class _Groups:
                 for term in (projected, along_bias, squared)
             )
             several = self._select(sizes > 1)
-            norms = [vecdot(d, d) for _, d in several._chunks()]
+            norms = [vecdot(d, d) for d in several._chunks()]
             squared[sizes > 1] = torch.cat(norms)
         return projected, squared, along_bias
 
-    def running(self, r: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """‖q‖² after every group and before it, the operations of a token in order.
-
-        Yields chunks of groups that bound memory.
-        """
-        for chunk, C in self._chunks(self._starts(len(r))):
-            token = self.token[chunk]
-            # In place, and NumPy's: PyTorch's sum down the columns takes fifteen times as long.
-            np.cumsum(C.numpy(), axis=0, out=C.numpy())
-            is_head = torch.ones(len(token), dtype=torch.bool)
-            is_head[1:] = token[1:] != token[:-1]
-            heads = is_head.nonzero().squeeze(1)
-            # The sum runs on from token to token. With s = r + the sum before a token's first
-            # group, q = s − C, and ‖q‖² = ‖s‖² − 2 s·C + ‖C‖² needs no matrix of q.
-            r_heads = r[token[heads]]
-            s = r_heads.clone()
-            s[1:] += C[heads[1:] - 1]
-            indptr = torch.cat([heads, torch.tensor([len(C)])])
-            s_dot_C = SparsePattern(indptr, torch.arange(len(C)), len(C)).dot(s, C)
-            squared = vecdot(s, s)[is_head.cumsum(0) - 1] - 2.0 * s_dot_C + vecdot(C, C)
-            previous = squared.roll(1)
-            previous[heads] = vecdot(r_heads, r_heads)
-            yield chunk, squared, previous
+    def changes(self, r: Tensor) -> Tensor:
+        """Change of ‖q‖² by every group, the operations of a token in order; `r` becomes q."""
+        arrays = (r, self._starts(len(r)), self.indptr, self.latent, self.value, *self.stitch.W_dec)
+        return torch.from_numpy(_walk(*(array.numpy() for array in arrays)))
 
     def _starts(self, n_tokens: int) -> Tensor:
         # First group of each token, and the end.
         return torch.searchsorted(self.token, torch.arange(n_tokens + 1))
 
-    def _chunks(self, bounds: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        # Vectors of consecutive groups, cut at some of the `bounds` (anywhere if there are none)
-        # where a chunk has grown large.
+    def _chunks(self) -> Iterator[Tensor]:
+        # The vectors of all groups, so many at once as bounds memory.
         n = len(self.token)
         step = max(1, _ELEMENTS // self.stitch.pair.small.d_model)
-        cuts = torch.arange(0, n + step, step).clamp(max=n)
-        if bounds is not None:
-            cuts = bounds[torch.searchsorted(bounds, cuts)]
-        for first, last in pairwise(cuts.unique().tolist()):
-            yield slice(first, last), self.vectors(first, last)
+        for first in range(0, n, step):
+            yield self.vectors(first, min(first + step, n))
 
     def _select(self, keep: Tensor) -> "_Groups":
         # Only the groups where `keep` is true.
@@ -555,3 +531,36 @@ class _Groups:
             self.latent[entries],
             self.value[entries],
         )
+
+
+# Sums may be taken in any order, as PyTorch takes them; without that they are not vectorised.
+@njit(cache=True, fastmath={"reassoc", "nsz", "contract"})
+def _walk(
+    q: np.ndarray,
+    starts: np.ndarray,
+    indptr: np.ndarray,
+    latent: np.ndarray,
+    value: np.ndarray,
+    W_small: np.ndarray,
+    W_large: np.ndarray,
+) -> np.ndarray:
+    # A row of q stays in the fastest cache while all that is taken from it is read once.
+    d_small, d_model = W_small.shape
+    change = np.empty(len(indptr) - 1)
+    for token in range(len(q)):
+        row = q[token]
+        before = 0.0
+        for k in range(d_model):
+            before += row[k] * row[k]
+        for group in range(starts[token], starts[token + 1]):
+            for entry in range(indptr[group], indptr[group + 1]):
+                i = latent[entry]
+                d = W_small[i] if i < d_small else W_large[i - d_small]
+                for k in range(d_model):
+                    row[k] -= value[entry] * d[k]
+            after = 0.0
+            for k in range(d_model):
+                after += row[k] * row[k]
+            change[group] = after - before
+            before = after
+    return change

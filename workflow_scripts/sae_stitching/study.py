@@ -28,8 +28,6 @@ MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
 #: Values of text.source that are no names of sources.
 TEXT_WITHOUT_SOURCE = ("files", "dataset")
-#: Stands between the two SAEs' names in the name of a pair's files.
-PAIR_SEPARATOR = "--"
 
 
 def load_study(
@@ -88,15 +86,19 @@ def load_study(
     return study
 
 
-def pair_name(small: str, large: str) -> str:
-    """Name of a pair of SAEs in file names: ``<small>--<large>``."""
-    return f"{small}{PAIR_SEPARATOR}{large}"
+def is_jumprelu(sae: Mapping[str, Any]) -> bool:
+    """Whether a resolved entry of ``saes`` is known to be a JumpReLU SAE; Gemma Scope's all are."""
+    format = sae.get("pretrained", {}).get("format")
+    return sae.get("architecture") == "jumprelu" or format == "gemma-scope"
 
 
-def split_pair_name(name: str) -> tuple[str, str]:
-    """Names of the smaller and the larger SAE of a pair, see `pair_name`."""
-    small, large = name.split(PAIR_SEPARATOR)
-    return small, large
+def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Names of SAEs that differ in their seed alone, a list for each two or more of them."""
+    groups: dict[str, list[str]] = {}
+    for sae in saes:
+        rest = json.dumps(_without(sae, "name", "seed"), sort_keys=True)
+        groups.setdefault(rest, []).append(str(sae["name"]))
+    return [names for names in groups.values() if len(names) > 1]
 
 
 # The schema: reading it, and filling in its defaults
@@ -569,7 +571,7 @@ def _resolve_pretrained(entry: Mapping[str, Any], key: str, base: Path) -> dict[
         if pretrained["revision"] is None:
             raise StudyError(
                 f"{key}.revision: this key is missing; give the commit of {pretrained['repo']}, "
-                "40 hexadecimal digits"
+                "all 40 digits"
             )
         if path.startswith(("/", "~")) or ".." in path.split("/"):
             raise StudyError(f"{key}.path: {path} is no path inside a repository; give one")

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from sae_stitching.errors import StudyError
 from sae_stitching.similarity import Similarity
-from sae_stitching.store import read_hdf5, write_hdf5
+from sae_stitching.store import read_hdf5, replacing, write_hdf5
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
             "under which no edges are kept; lower the floor"
         )
     d_small, d_large = len(similarity.max_cosine_small), len(similarity.max_cosine_large)
-    linked = similarity.edge_cosine >= np.float32(threshold)
+    linked = _linked(similarity, threshold)
     small, large = similarity.edge_small[linked], similarity.edge_large[linked] + d_small
     n_nodes = d_small + d_large
     graph = coo_array((np.ones(len(small), dtype=bool), (small, large)), shape=(n_nodes, n_nodes))
@@ -66,6 +66,10 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     _, first, inverse = np.unique(labels[connected], return_index=True, return_inverse=True)
     component[connected] = np.argsort(np.argsort(first))[inverse]
     return Subgraphs(component[:d_small], component[d_small:], float(threshold), len(first))
+
+
+def _linked(similarity: Similarity, threshold: float) -> np.ndarray:
+    return similarity.edge_cosine >= np.float32(threshold)
 
 
 def write_subgraphs(
@@ -88,3 +92,46 @@ def load_subgraphs(path: str | Path, *, study: str | None = None) -> Subgraphs:
             float(file.attrs["threshold"]),
             int(file.attrs["n_components"]),
         )
+
+
+_GRAPHML = """<?xml version="1.0" encoding="UTF-8"?>
+<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
+<key id="sae" for="node" attr.name="sae" attr.type="string"/>
+<key id="latent" for="node" attr.name="latent" attr.type="int"/>
+<key id="component" for="node" attr.name="component" attr.type="int"/>
+<key id="cosine" for="edge" attr.name="cosine" attr.type="float"/>
+<graph edgedefault="undirected">
+"""
+
+
+def write_graph(similarity: Similarity, subgraphs: Subgraphs, path: str | Path) -> None:
+    """Write ``subgraphs/<small>--<large>.graphml``: the bipartite graph of cosines ≥ θ.
+
+    GraphML is read by networkx, igraph, Gephi and Cytoscape alike. Nodes are the latents that
+    have an edge, named ``small-<latent>`` and ``large-<latent>``, with attributes `sae`, `latent`
+    and `component`; edges have `cosine`. Lines are written one by one: networkx, which would
+    first build the graph from Python objects, needs a kilobyte an edge.
+    """
+    linked = _linked(similarity, subgraphs.threshold)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(_GRAPHML)
+        for sae in ("small", "large"):
+            component = getattr(subgraphs, f"component_{sae}")
+            for latent in np.flatnonzero(component >= 0).tolist():
+                file.write(
+                    f'<node id="{sae}-{latent}"><data key="sae">{sae}</data>'
+                    f'<data key="latent">{latent}</data>'
+                    f'<data key="component">{component[latent]}</data></node>\n'
+                )
+        for small, large, cosine in zip(
+            similarity.edge_small[linked].tolist(),
+            similarity.edge_large[linked].tolist(),
+            # The shortest digits that give the float32 back.
+            similarity.edge_cosine[linked].astype(np.float32).astype(str).tolist(),
+            strict=True,
+        ):
+            file.write(
+                f'<edge source="small-{small}" target="large-{large}">'
+                f'<data key="cosine">{cosine}</data></edge>\n'
+            )
+        file.write("</graph>\n</graphml>\n")

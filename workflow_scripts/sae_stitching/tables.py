@@ -23,6 +23,13 @@ SAE_COLUMNS = (
     "l0",
     "mse",
     "fvu",
+    "ce_recovered_zero",
+    "ce_recovered_mean",
+    "ce",
+    "ce_clean",
+    "ce_zero",
+    "ce_mean",
+    "ce_tokens",
     "n_live",
     "n_dead",
     "n_tokens",
@@ -75,13 +82,21 @@ PAIR_COLUMNS = (
 )
 
 
-def sae_properties(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def sae_properties(
+    rows: Sequence[Mapping[str, Any]], *more: Sequence[Mapping[str, Any]]
+) -> pd.DataFrame:
     """Lay out the properties of the SAEs (the paper's Table 2), one row an SAE.
 
-    Columns in the order of `SAE_COLUMNS`, then any others in the order they first appear. A
-    column that no row has is left out; a value that one row lacks is missing (empty in CSV).
+    Rows of `more` are joined to those of the same ``sae``. Columns in the order of `SAE_COLUMNS`,
+    then any others in the order they first appear. A column that no row has is left out; a value
+    that one row lacks is missing (empty in CSV).
     """
-    return _ordered(rows, SAE_COLUMNS, keys=("sae",))
+    joined = [dict(row) for row in rows]
+    for others in more:
+        by_sae = {row["sae"]: dict(row) for row in others}
+        for row in joined:
+            row.update(by_sae.get(row.get("sae"), {}))
+    return _ordered(joined, SAE_COLUMNS, keys=("sae",))
 
 
 def pairs(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -11,13 +11,12 @@ from sae_stitching.figures.style import (
     COLUMN_WIDTH,
     GUIDE,
     SMALL,
+    Pair,
+    pair_label,
     sequence_style,
     style,
 )
 from sae_stitching.roc import NoveltyROC
-
-Pair = tuple[str, str]
-"""Names of the smaller and the larger SAE."""
 
 _REPEATED = (
     "auc",
@@ -57,7 +56,7 @@ def figure13_table(
         points = points or [("undefined", np.nan, np.nan, np.nan)]
         frame = pd.DataFrame(points, columns=pd.Index(["point", "fpr", "tpr", "threshold"]))
         repeated = {name: getattr(roc, name) for name in _REPEATED}
-        frame = frame.assign(pair=_pair_label(small, large), small=small, large=large, **repeated)
+        frame = frame.assign(pair=pair_label(small, large), small=small, large=large, **repeated)
         frames.append(frame.reindex(columns=_columns()))
     return pd.concat(frames, ignore_index=True)
 
@@ -79,7 +78,7 @@ def figure13(rocs: Mapping[Pair, NoveltyROC], thetas: Mapping[Pair, float] | Non
     axes.set_aspect("equal")
     axes.plot((0, 1), (0, 1), color=GUIDE, linewidth=0.6, linestyle=":", zorder=1, gid="chance")
 
-    width = max((len(_pair_label(*pair)) for pair in rocs), default=0)
+    width = max((len(pair_label(*pair)) for pair in rocs), default=0)
     handles, labels = [], []
     for position, ((small, large), roc) in enumerate(rocs.items()):
         look = sequence_style(position)
@@ -96,7 +95,7 @@ def figure13(rocs: Mapping[Pair, NoveltyROC], thetas: Mapping[Pair, float] | Non
             )
         handles.append(Line2D([], [], linewidth=1.2, **look))
         # Padded with spaces as wide as a digit, so that the AUCs stand below each other.
-        name = f"{_pair_label(small, large):{_DIGIT_SPACE}<{width}}"
+        name = f"{pair_label(small, large):{_DIGIT_SPACE}<{width}}"
         labels.append(f"{name}   {_auc_label(roc)}")
 
     axes.set_xlim(0, 1)
@@ -131,10 +130,6 @@ _DIGIT_SPACE = "\N{FIGURE SPACE}"
 
 def _columns() -> list[str]:
     return ["pair", "small", "large", "point", "fpr", "tpr", "threshold", *_REPEATED]
-
-
-def _pair_label(small: str, large: str) -> str:
-    return f"{large} → {small}"
 
 
 def _auc_label(roc: NoveltyROC) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from sae_stitching.errors import StudyError
@@ -82,9 +83,17 @@ def figure4_table(
 
 @style()
 def figure4(
-    table: pd.DataFrame, *, small: str, large: str, theta: float, n_never_active: int
+    table: pd.DataFrame,
+    *,
+    small: str,
+    large: str,
+    theta: float,
+    n_never_active: int,
+    symlog: bool = False,
 ) -> Figure:
     """Draw the insertion effects against the max cosine, with both marginal histograms.
+
+    Figure 18 is the same for JumpReLU SAEs, whose effects span powers of ten, with `symlog`.
 
     Parameters
     ----------
@@ -96,6 +105,9 @@ def figure4(
         The threshold that is marked.
     n_never_active
         Latents that the table leaves out, for the note below the figure.
+    symlog
+        Show all effects on a logarithmic axis, linear about zero, rather than the bulk on a
+        linear one.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=(COLUMN_WIDTH, 3.8), layout=layout)
@@ -109,15 +121,20 @@ def figure4(
     y = table["delta_mse"].to_numpy(np.float64)
     # Cosines are at most 1; the axis goes below 0 where it must.
     left = float(np.floor(min(x.min(initial=0.0), theta) * 10) / 10)
-    low, high = _y_limits(y)
+    linear = _linear_below(y)
+    scale = SymmetricalLogTransform(10, linear, 1)
+    to, back = (scale.transform, scale.inverted().transform) if symlog else (np.asarray,) * 2
+    low, high = to(np.array(_wide_limits(y, linear) if symlog else _y_limits(y)))
     # Zero is an edge of the bins, so that the two colours do not share one.
     width = (high - low) / BINS
-    y_bins = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
+    y_bins = back(width * np.arange(np.floor(low / width), np.ceil(high / width) + 1))
     low, high = float(y_bins[0]), float(y_bins[-1])
     above, below = y > high, y < low
     inside = ~(above | below)
     colours = np.array([EFFECTS[effect] for effect in table["effect"]], dtype=str)
 
+    if symlog:
+        axes.set_yscale("symlog", linthresh=linear)
     axes.axhline(0, color=GUIDE, linewidth=0.6, zorder=1)
     rasterised = len(table) > RASTERISE_ABOVE
     # In the order of the latents, which favours neither colour.
@@ -177,8 +194,9 @@ def figure4(
     axes.set_ylim(low, high)
     label = f"Max cosine with a decoder direction of {sae_label(small)}"
     axes.set_xlabel(textwrap.fill(label, 48, break_on_hyphens=False))
-    exponent = _exponent(max(abs(low), abs(high)))
-    axes.yaxis.set_major_formatter(lambda value, _: _number(value, exponent, 3))
+    exponent = 0 if symlog else _exponent(max(abs(low), abs(high)))
+    if not symlog:
+        axes.yaxis.set_major_formatter(lambda value, _: _number(value, exponent, 3))
     axes.set_ylabel("Change in MSE when added" + (f" ({_power(exponent)})" if exponent else ""))
     for panel, axis in ((top, top.xaxis), (right, right.yaxis)):
         axis.set_tick_params(labelleft=False, labelbottom=False)
@@ -225,6 +243,17 @@ def _y_limits(y: np.ndarray) -> tuple[float, float]:
         low - margin if lowest < low - reach else min(low, lowest) - margin,
         high + margin if highest > high + reach else max(high, highest) + margin,
     )
+
+
+def _linear_below(y: np.ndarray) -> float:
+    """Effect below which a symlog axis is linear: the tenth part in size, a power of ten."""
+    size = np.abs(y[y != 0])
+    return float(10.0 ** np.floor(np.log10(np.quantile(size, 0.1)))) if size.size else 1.0
+
+
+def _wide_limits(y: np.ndarray, linear: float) -> tuple[float, float]:
+    """Fit a symlog axis to all effects."""
+    return min(1.5 * float(y.min(initial=0)), -linear), max(1.5 * float(y.max(initial=0)), linear)
 
 
 def _exponent(largest: float) -> int:

@@ -91,27 +91,31 @@ def figure5_table(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 @style()
-def figure5(table: pd.DataFrame) -> Figure:
+def figure5(table: pd.DataFrame, *, mse_only: bool = False) -> Figure:
     """Draw mean MSE and mean L0 against the number of latents, one colour a step.
 
     Lines run in the order of the operations, since a swap may lower the number of latents.
+    Figure 19 is the same for JumpReLU SAEs, with `mse_only`.
 
     Parameters
     ----------
     table
         From `figure5_table`.
+    mse_only
+        Leave out the panel of L0, and mark the MSE of each SAE by a dashed line.
     """
     steps = [step for _, step in table.groupby("step", sort=True)]
     ends = _ends(steps)
     width = COLUMN_WIDTH if len(steps) <= 3 else PAGE_WIDTH
-    figure = Figure(figsize=(width, 3.8), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
+    quantities = {"mse": "Mean MSE"} if mse_only else {"mse": "Mean MSE", "l0": "Mean L0"}
+    figure = Figure(figsize=(width, 1.0 + 1.4 * len(quantities)), layout="constrained")
+    panels = list(figure.subplots(len(quantities), 1, sharex=True, squeeze=False)[:, 0])
     stride = max(1, -(-len(table) // DRAWN))
 
     for number, step in enumerate(steps):
         look = sequence_style(number)
         inserted = step[step["kind"].isin(("start", "insert"))]["n_latents"]
-        for panel, quantity in zip(panels, ("mse", "l0"), strict=True):
+        for panel, quantity in zip(panels, quantities, strict=True):
             panel.axvspan(
                 inserted.min(),
                 inserted.max(),
@@ -127,9 +131,13 @@ def figure5(table: pd.DataFrame) -> Figure:
     title = f"Transition from {sae_label(first)} to {sae_label(last)}"
     columns = int(width / COLUMN_WIDTH * 52)
     figure.suptitle(textwrap.fill(title, columns, break_on_hyphens=False), fontsize=8)
-    panels[0].set_ylabel("Mean MSE")
-    panels[1].set_ylabel("Mean L0")
-    _scale_x(panels[1], table["n_latents"].to_numpy(), ends)
+    for panel, label in zip(panels, quantities.values(), strict=True):
+        panel.set_ylabel(label)
+    if mse_only:
+        for step in steps:
+            for mse in step["mse"].iloc[[0, -1]]:
+                panels[0].axhline(mse, color=GUIDE, linewidth=0.6, linestyle="--", gid="SAE MSE")
+    _scale_x(panels[-1], table["n_latents"].to_numpy(), ends)
     _name_ends(figure, panels, ends)
     figure.align_ylabels(panels)
     figure.legend(

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sae_stitching.errors import StudyError
@@ -21,16 +22,19 @@ PAGE_WIDTH = 7.0
 SMALL = 6.5
 """Size of notes, tick labels and legends, in points; the rest is 8."""
 
+Pair = tuple[str, str]
+"""Names of the smaller and the larger SAE."""
+
 # Okabe and Ito's colours, told apart with any of the common kinds of colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#808080"
 
-DECREASES_MSE = BLUE
-INCREASES_MSE = VERMILLION
-NOVEL = GREEN
-RECONSTRUCTION = PURPLE
+# One meaning a colour in every figure; the two of a pair are far apart with any colour vision.
+DECREASES_MSE, INCREASES_MSE = BLUE, VERMILLION
+NOVEL, RECONSTRUCTION = SKY, ORANGE
+SMALLER_SAE, LARGER_SAE = "#222222", GREEN
 GUIDE = "#666666"
-"""Colour of lines that help reading: zero, thresholds, diagonals."""
+"""Colour of lines that help reading: zero, thresholds, diagonals, random directions."""
 
 SEQUENCE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY)
 """Colours of steps and pairs, by position."""
@@ -77,6 +81,51 @@ def sequence_style(position: int) -> dict[str, Any]:
     """Return colour and line style of the step or pair at `position`, distinct up to 24."""
     lap, colour = divmod(position, len(SEQUENCE))
     return {"color": SEQUENCE[colour], "linestyle": ("-", "--", ":")[lap % 3]}
+
+
+def pair_label(small: str, large: str) -> str:
+    """Name a pair of SAEs, the larger first: its latents go into the smaller."""
+    return f"{large} → {small}"
+
+
+def of_pair(table: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Rows of a pair, from a table with the columns ``small`` and ``large``."""
+    chosen = (table["small"] == pair[0]) & (table["large"] == pair[1])
+    return pd.DataFrame(table[chosen])
+
+
+def by_pair(table: pd.DataFrame) -> list[tuple[Pair, pd.DataFrame]]:
+    """Rows of every pair, in the table's order."""
+    pairs = dict.fromkeys(zip(table["small"].map(str), table["large"].map(str), strict=True))
+    return [(pair, of_pair(table, pair)) for pair in pairs]
+
+
+def panels(
+    n: int, height: float, *, extra: float = 0.0, columns: int = 3, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of `n` panels in rows: one fills a column of the page, more its width.
+
+    Parameters
+    ----------
+    n
+        Number of panels; zero gives a figure without axes.
+    height
+        Height of a row, in inches.
+    extra
+        Height for what stands above and below the panels, in inches.
+    columns
+        Panels in a row at most.
+    options
+        For `Figure.subplots`.
+    """
+    columns = max(1, min(n, columns))
+    rows = max(1, -(-n // columns))
+    width = COLUMN_WIDTH if n <= 1 else PAGE_WIDTH
+    figure = Figure(figsize=(width, rows * height + extra), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+    for unused in axes[n:]:
+        unused.set_axis_off()
+    return figure, axes[:n]
 
 
 def sae_label(name: str) -> str:

@@ -37,11 +37,6 @@ class Layout:
     weights: str
     settings: str | None
 
-    @property
-    def files(self) -> list[str]:
-        """All paths, settings first."""
-        return [path for path in (self.settings, self.weights) if path is not None]
-
 
 def find(path: str, format: str, exists: Callable[[str], bool]) -> Layout:
     """Tell which files below `path` hold an SAE, and in which format.

@@ -146,16 +146,13 @@ class Weights:
         return tensor.contiguous()
 
 
-def vector_length(path: str, tensors: Mapping[str, Tensor], *names: str) -> int:
-    """Length of the first of these vectors that is there, for files that tell no sizes."""
-    for name in names:
-        if name in tensors:
-            if tensors[name].ndim != 1:
-                raise StudyError(
-                    f"{path}: {name} has shape {tuple(tensors[name].shape)}, no vector"
-                )
-            return len(tensors[name])
-    raise StudyError(f"{path}: tensor {' or '.join(names)} is missing")
+def vector_length(path: str, tensors: Mapping[str, Tensor], name: str) -> int:
+    """Length of a vector, for files that tell no sizes."""
+    if name not in tensors:
+        raise StudyError(f"{path}: tensor {name} is missing; the file has {', '.join(tensors)}")
+    if tensors[name].ndim != 1:
+        raise StudyError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, no vector")
+    return len(tensors[name])
 
 
 def read_safetensors(path: str) -> dict[str, Tensor]:

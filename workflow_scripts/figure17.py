@@ -1,0 +1,23 @@
+"""Draw Figure 17: MSE of each SAE with the decoder bias of every other."""
+
+from job import job
+from sae_stitching.batches import ActivationShards
+from sae_stitching.bias_exchange import bias_exchange, mean_codes, mean_residual
+from sae_stitching.codes import open_codes
+from sae_stitching.evaluation import mean_activation, read_rows
+from sae_stitching.figures.figure17 import figure17, figure17_table
+from sae_stitching.figures.style import save_figure
+from sae_stitching.sae import load_decoder
+
+with job(snakemake) as origin:
+    params, files, study = snakemake.params.job, snakemake.input, origin["study"]
+    mean = mean_activation(ActivationShards(files.activations, study=study))
+    biases, residuals = {}, {}
+    for name, path, codes in zip(params["saes"], files.saes, files.codes, strict=True):
+        sae = load_decoder(path, study=study)
+        with open_codes(codes, sae, study=study) as stored:
+            residuals[name] = mean_residual(sae, mean, mean_codes(stored))
+        biases[name] = sae.b_dec
+    mses = {row["sae"]: row["mse"] for row in read_rows(files.rows)}
+    table = figure17_table(bias_exchange(biases, residuals, mses))
+    save_figure(figure17(table), table, snakemake.output, dpi=params["dpi"])

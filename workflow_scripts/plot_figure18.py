@@ -1,0 +1,25 @@
+"""Draw Figure 18: as Figure 4, for JumpReLU SAEs on a logarithmic axis."""
+
+from job import job
+from sae_stitching.figures.figure4 import figure4, figure4_table
+from sae_stitching.figures.style import save_figure
+from sae_stitching.insertions import load_insertions
+from sae_stitching.subgraphs import load_subgraphs
+
+with job(snakemake) as origin:
+    params = snakemake.params.job
+    insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
+    theta = load_subgraphs(snakemake.input.subgraphs, study=origin["study"]).threshold
+    table = figure4_table(
+        insertions.delta_mse,
+        insertions.standard_error,
+        insertions.n_active,
+        insertions.max_cosine,
+        theta,
+    )
+    small, large = params["pair"]
+    never = int((insertions.n_active == 0).sum())
+    figure = figure4(
+        table, small=small, large=large, theta=theta, n_never_active=never, symlog=True
+    )
+    save_figure(figure, table, snakemake.output, dpi=params["dpi"])

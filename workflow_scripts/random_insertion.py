@@ -1,0 +1,19 @@
+"""Insert the latents of a pair below θ, and those above, in random orders."""
+
+from job import job
+from sae_stitching.pairs import open_pair
+from sae_stitching.random_insertion import random_insertion, write_random_insertion
+from sae_stitching.subgraphs import load_subgraphs
+
+with job(snakemake) as origin:
+    params = snakemake.params.job
+    novel = load_subgraphs(snakemake.input.subgraphs, study=origin["study"]).novel
+    with open_pair(snakemake.input, study=origin["study"]) as pair:
+        found = random_insertion(
+            pair,
+            novel,
+            n_orders=params["random_orders"],
+            seed=params["seed"],
+            label=f"random insertion {snakemake.wildcards.pair}",
+        )
+    write_random_insertion(found, snakemake.output[0], **origin)

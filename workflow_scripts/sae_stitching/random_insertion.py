@@ -1,0 +1,76 @@
+"""Latents of the larger SAE inserted in random order, below θ and above it (Figure 15)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_stitching.orders import OrderSums
+from sae_stitching.stitching import EvalPair, Operations
+from sae_stitching.store import read_hdf5, write_hdf5
+
+GROUPS = ("novel", "reconstruction")
+
+
+@dataclass(frozen=True)
+class RandomInsertion:
+    """MSE while one group of latents is inserted in random orders.
+
+    Attributes
+    ----------
+    novel, reconstruction : (order, latent + 1) float64
+        MSE before the first latent and after each; the group's latents alone are inserted.
+    """
+
+    novel: np.ndarray
+    reconstruction: np.ndarray
+
+
+def random_orders(members: np.ndarray, n: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Draw `n` orders of the given numbers."""
+    return [generator.permutation(members) for _ in range(n)]
+
+
+def random_insertion(
+    pair: EvalPair, novel: np.ndarray, *, n_orders: int, seed: int, label: str = "random insertion"
+) -> RandomInsertion:
+    """Insert the novel latents, and apart from them the others, in random orders.
+
+    Parameters
+    ----------
+    pair
+    novel : (d_large) bool
+        Which latents of the larger SAE are novel.
+    n_orders
+        Random orders of each group.
+    seed
+        Fixes the orders.
+    label
+        Names the work in the log.
+    """
+    generator = np.random.default_rng(seed)
+    d_large = pair.large.d_sae
+    operations = Operations(torch.full((pair.small.d_sae,), -1), torch.arange(d_large), d_large)
+    sums = OrderSums(pair, operations, label)
+    groups = [np.flatnonzero(novel), np.flatnonzero(~novel)]
+    orders = [order for group in groups for order in random_orders(group, n_orders, generator)]
+    mse = [walk.mse for walk in sums.walks(orders)]
+    return RandomInsertion(np.stack(mse[:n_orders]), np.stack(mse[n_orders:]))
+
+
+def write_random_insertion(
+    found: RandomInsertion, path: str | Path, *, study: str, provenance: Mapping[str, Any]
+) -> None:
+    """Write ``stitching/random_insertion/<small>--<large>.h5``."""
+    with write_hdf5(path, format="random_insertion", study=study, provenance=provenance) as file:
+        for group in GROUPS:
+            file[group] = getattr(found, group)
+
+
+def load_random_insertion(path: str | Path, *, study: str | None = None) -> RandomInsertion:
+    """Read ``stitching/random_insertion/<small>--<large>.h5``."""
+    with read_hdf5(path, format="random_insertion", study=study) as file:
+        return RandomInsertion(*(file[group][...] for group in GROUPS))

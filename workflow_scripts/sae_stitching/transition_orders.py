@@ -1,0 +1,87 @@
+"""How far a transition depends on the order of its operations within each phase."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae_stitching.errors import StudyError
+from sae_stitching.orders import OrderSums
+from sae_stitching.random_insertion import random_orders
+from sae_stitching.stitching import EvalPair
+from sae_stitching.store import read_hdf5, write_hdf5
+from sae_stitching.subgraphs import Subgraphs
+from sae_stitching.transition import DROP, INSERT, START, SWAP, transition_operations
+
+_DATASETS = ("kind", "given", "gain", "random")
+
+
+@dataclass(frozen=True)
+class TransitionOrders:
+    """MSE along one step of the transition, for several orders within the phases.
+
+    Insertions still come before swaps, and swaps before drops, so that all orders agree where a
+    phase ends.
+
+    Attributes
+    ----------
+    kind : (operation + 1) int8
+        As in `transition`.
+    given : (operation + 1) float64
+        In the order of the latents' numbers, as Figure 5.
+    gain : (operation + 1) float64
+        The operation that lowers the MSE most when applied alone to the smaller SAE comes first.
+    random : (order, operation + 1) float64
+    """
+
+    kind: np.ndarray
+    given: np.ndarray
+    gain: np.ndarray
+    random: np.ndarray
+
+
+def transition_orders(
+    pair: EvalPair, subgraphs: Subgraphs, *, n_orders: int, seed: int, label: str = "orders"
+) -> TransitionOrders:
+    """Walk from the smaller SAE to the larger in several orders.
+
+    Parameters
+    ----------
+    pair
+    subgraphs
+    n_orders
+        Random orders.
+    seed
+        Fixes them.
+    label
+        Names the work in the log.
+    """
+    operations, kinds = transition_operations(subgraphs)
+    sums = OrderSums(pair, operations, label)
+    phases = [np.flatnonzero(kinds == kind) for kind in (INSERT, SWAP, DROP)]
+    alone = sums.alone()
+    generator = np.random.default_rng(seed)
+    gain = [phase[np.argsort(alone[phase], kind="stable")] for phase in phases]
+    drawn = zip(*(random_orders(phase, n_orders, generator) for phase in phases), strict=True)
+    orders = [np.concatenate(parts) for parts in (phases, gain, *drawn)]
+    mse = np.stack([walk.mse for walk in sums.walks(orders)])
+    if not np.allclose(mse[:, -1], mse[0, -1], rtol=1e-8, atol=1e-12):
+        raise StudyError(f"{label}: the orders end at different MSEs; report this as a bug")
+    return TransitionOrders(np.concatenate([[np.int8(START)], kinds]), mse[0], mse[1], mse[2:])
+
+
+def write_transition_orders(
+    found: TransitionOrders, path: str | Path, *, study: str, provenance: Mapping[str, Any]
+) -> None:
+    """Write ``stitching/orders/<small>--<large>.h5``."""
+    with write_hdf5(path, format="transition_orders", study=study, provenance=provenance) as file:
+        for name in _DATASETS:
+            file[name] = getattr(found, name)
+
+
+def load_transition_orders(path: str | Path, *, study: str | None = None) -> TransitionOrders:
+    """Read ``stitching/orders/<small>--<large>.h5``."""
+    with read_hdf5(path, format="transition_orders", study=study) as file:
+        return TransitionOrders(*(file[name][...] for name in _DATASETS))

@@ -1,0 +1,16 @@
+"""Lay out what the study is and what made its results as a page of the report."""
+
+import pandas as pd
+from job import job
+from sae_stitching.report import settings_table, table_page, versions_table, write_page
+from sae_stitching.tables import read_csv
+
+with job(snakemake) as origin:
+    params, files = snakemake.params.job, snakemake.input
+    tables = [
+        ("SAEs", read_csv(files.properties)),
+        ("How each SAE was made", pd.DataFrame(params["saes"])),
+        ("Settings", settings_table(params["settings"])),
+        ("Versions that the results were made with", versions_table(files.made)),
+    ]
+    write_page(table_page(f"Study {origin['study']}", tables), snakemake.output[0])

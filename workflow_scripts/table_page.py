@@ -1,0 +1,9 @@
+"""Lay out a table of the study as a page of the report."""
+
+from job import job
+from sae_stitching.report import table_page, write_page
+from sae_stitching.tables import read_csv
+
+with job(snakemake):
+    title = snakemake.params.job["title"]
+    write_page(table_page(title, [("", read_csv(snakemake.input[0]))]), snakemake.output[0])
