@@ -22,6 +22,7 @@ rule cache_activations:
             / study["activations"][f"{wildcards.split}_shards"]
             / 60e3
         ),
+        gpu=int(study["activations"]["device"] != "cpu"),
     params:
         job=lambda wildcards: job(
             "cache_activations",

@@ -39,6 +39,7 @@ def pins(path: str) -> dict[str, str]:
 
 LOCK = pins("requirements.lock")
 DEV_LOCK = pins("requirements-dev.lock")
+SLURM_LOCK = pins("requirements-slurm.lock")
 
 
 # Pins
@@ -56,8 +57,13 @@ def test_the_package_needs_nothing_that_the_lock_lacks():
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     for text in (text for group in groups for text in group):
         requirement = Requirement(text)
-        version = LOCK[canonicalize_name(requirement.name)]
+        version = {**LOCK, **SLURM_LOCK}[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), text
+
+
+def test_a_cluster_needs_two_packages_more():
+    assert not LOCK.keys() & SLURM_LOCK.keys()
+    assert "-r requirements.lock" in (ROOT / "requirements-slurm.lock").read_text().splitlines()
 
 
 def test_the_lock_is_complete():

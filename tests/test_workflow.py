@@ -175,10 +175,10 @@ class Run:
             start_new_session=True,
         )
 
-    def snakemake(self, *arguments: str, **options: Any) -> tuple[int, str]:
+    def snakemake(self, *arguments: str, seconds: float = 600, **options: Any) -> tuple[int, str]:
         """Run Snakemake; exit status and all that it said."""
         process = self.start(*arguments, **options)
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=seconds)
         return process.returncode, said
 
     def stale(self, config: dict[str, Any] | None = None) -> set[str]:
