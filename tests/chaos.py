@@ -164,7 +164,7 @@ def main() -> int:
             rules = [rule for i, rule in enumerate(rules) if i in chosen]
         run = campaign.study(f"study-{number}", options.kills, dict(rules))
         number += 1
-        left = hidden(run)
+        left = hidden(run) - expected.keys()
         found = {name: data for name, data in contents(run).items() if name not in left}
         differ = {name for name in found.keys() | expected if found.get(name) != expected.get(name)}
         campaign.problems += [f"{run.folder.name}: {name} differs" for name in sorted(differ)]
