@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from sae_stitching.errors import StudyError
 from sae_stitching.store import read_hdf5, write_hdf5
@@ -142,6 +141,9 @@ def novelty_roc(
         return NoveltyROC(
             none, none, none, nan, nan, nan, nan, n_positive, n_negative, n_never_active
         )
+
+    # Not above: it takes longer to import than most jobs that read a curve take.
+    from sklearn.metrics import roc_auc_score, roc_curve
 
     fpr, tpr, scores = roc_curve(positive, -cosine, drop_intermediate=False)
     # Point k calls the k lowest distinct cosines novel. scikit-learn's rule is cosine <= -score;
