@@ -5,12 +5,7 @@
 # and nobody has to remove it.
 
 import fcntl
-import json
-import os
-from base64 import urlsafe_b64encode
-from types import SimpleNamespace
 
-import h5py
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 _state = Path(".snakemake")
@@ -40,65 +35,12 @@ def _drop_stale_locks():
             lock.unlink(missing_ok=True)
 
 
-def _record(kind, path):
-    """Where Snakemake keeps what it knows of a result."""
-    name = urlsafe_b64encode(path.encode()).decode()
-    size = os.pathconf(_state, "PC_NAME_MAX") - 1
-    *parts, last = [name[i : i + size] for i in range(0, len(name), size)]
-    return _state.joinpath(kind, *(f"@{part}" for part in parts), last)
-
-
-def _is_current(path):
-    """Whether a file holds what its job would write now, going by its provenance."""
-    if path.parent.name == "saes":  # beside an SAE lies the curve of its training
-        path = path.with_name(f"{path.stem}.h5")
-    jobs = {
-        "train_sae": rules.train_sae.params.job,
-        "cache_activations": rules.cache_activations.params.job,
-    }
-    try:
-        with h5py.File(path) as file:
-            found = json.loads(file.attrs["provenance"])
-        names = SimpleNamespace(sae=path.stem, split=path.parent.name)
-        expected = jobs[found["rule"]](names)
-    except (OSError, KeyError, ValueError):
-        return False
-    # Through JSON, as the provenance went.
-    return {**found["config"], "code": found["code"]} == json.loads(
-        json.dumps(expected)
-    )
-
-
-def _distrust_unrecorded():
-    """See to it that results whose making Snakemake has not recorded are made again.
-
-    Jobs of a cluster go on when the run that sent them was killed. Snakemake takes what they
-    leave as done, and would not notice that the config has changed meanwhile. Activations and
-    SAEs say themselves what they were made with and are kept where it is still the same.
-    """
-    for path in sorted(Path(results).rglob("*")):
-        parts = path.relative_to(results).parts
-        if not path.is_file() or parts[0] in ("logs", "benchmarks", "model"):
-            continue
-        if any(part.startswith(".") for part in parts):
-            continue
-        marker = _record("incomplete", str(path))
-        if not (
-            _record("metadata", str(path)).exists()
-            or marker.exists()
-            or _is_current(path)
-        ):
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.write_text('{"external_jobid": null}')
-
-
 _held = []  # the lock of this run, for as long as it lives
 
 if _is_driver:
     try:
         if _lock := _try_lock():
             _drop_stale_locks()
-            _distrust_unrecorded()
             # Whether jobs will run is not known yet; a dry run keeps nobody out.
             _lock.close()
     except OSError as error:

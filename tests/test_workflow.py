@@ -136,6 +136,8 @@ OF_PAIRS |= pages("significance", "pairs", "components")
 OF_STEPS = jobs("transition", "figure5", "orders", "summary") | pages("orders")
 FIGURES = jobs(*(rule for rule in JOBS if re.match(r"(plot_)?figure\d+$", rule)))
 FIGURES |= jobs("significance", "orders", "training_curve")
+# Some write a table too, and the report shows it.
+FIGURES |= pages("components", "significance", "orders")
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ def result_files() -> set[str]:
         *(f"report/{table}.html" for table in TABLES),
         *(f"figures/training_curve.{suffix}" for suffix in ("pdf", "png", "csv")),
         *(f"{kind}/{pair}.h5" for kind in ("similarity", "subgraphs") for pair in PAIRS),
+        *(f"subgraphs/{pair}.graphml" for pair in PAIRS),
         *(
             f"stitching/{kind}/{pair}.h5"
             for kind in ("insertions", "swaps", "threshold", "roc", "random_insertion")
@@ -939,14 +942,6 @@ def test_a_second_run_is_turned_away(spare):
         os.killpg(first.pid, signal.SIGCONT)
     said, _ = first.communicate(timeout=600)
     assert first.returncode == 0, said
-
-
-def test_results_that_no_run_has_recorded_are_made_again_if_they_are_others(spare):
-    # As of jobs on a cluster that outlived the run that had sent them.
-    shutil.rmtree(spare.folder / ".snakemake" / "metadata")
-    kept = jobs("make_random_model", "cache_activations", "train_sae")
-    assert spare.stale() == EVERYTHING - kept
-    assert jobs("train_sae") <= spare.stale({"training": {"lr": 0.002}})
 
 
 def test_the_figures_and_tables_are_what_the_files_say(spare):
