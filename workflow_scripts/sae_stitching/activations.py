@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import h5py
 import numpy as np
 
+from sae_stitching.batches import READ_ROWS
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
 from sae_stitching.store import read_hdf5, write_hdf5
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-
-_CHUNK_BYTES = 1 << 20
 
 
 class Model(Protocol):
@@ -139,14 +138,13 @@ def cache_shard(
 
 
 def _create(file: h5py.File, n_tokens: int, d_model: int, dtype: np.dtype) -> h5py.Dataset:
-    rows = max(1, _CHUNK_BYTES // (d_model * dtype.itemsize))
     return file.create_dataset(
         "activations",
         (n_tokens, d_model),
         dtype=dtype,
-        chunks=(min(rows, n_tokens), d_model),
+        chunks=(min(READ_ROWS, n_tokens), d_model),
         # A batch ends in the middle of a chunk, which must stay in memory until the next.
-        rdcc_nbytes=4 * _CHUNK_BYTES,
+        rdcc_nbytes=4 * READ_ROWS * d_model * dtype.itemsize,
     )
 
 

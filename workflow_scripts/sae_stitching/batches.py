@@ -15,9 +15,9 @@ from torch import Tensor
 from sae_stitching.errors import StudyError
 from sae_stitching.store import read_hdf5
 
-# Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
-# holds tokens of many documents.
-_READ_ROWS = 64
+READ_ROWS = 64
+"""Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
+holds tokens of many documents. Shards are stored in chunks of as many: HDF5 reads whole ones."""
 
 
 @dataclass(frozen=True)
@@ -141,15 +141,15 @@ class ShuffledBatches:
         # Runs never cross a shard; the last of each is shorter.
         self._runs = np.concatenate(
             [
-                np.stack([rows, np.minimum(rows + _READ_ROWS, end)], axis=1)
+                np.stack([rows, np.minimum(rows + READ_ROWS, end)], axis=1)
                 for low, end in pairwise(shards.starts)
-                if len(rows := np.arange(low, end, _READ_ROWS))
+                if len(rows := np.arange(low, end, READ_ROWS))
             ]
         )
         # As many runs as fill the buffer, and never fewer than hold a batch if all are short.
         lengths = np.sort(self._runs[:, 1] - self._runs[:, 0])
         fewest = int(np.searchsorted(np.cumsum(lengths), batch_size)) + 1
-        wanted = max(-(-buffer_size // _READ_ROWS), fewest)
+        wanted = max(-(-buffer_size // READ_ROWS), fewest)
         self._runs_per_buffer = min(wanted, len(self._runs))
         self._buffers_per_epoch = len(self._runs) // self._runs_per_buffer
 
