@@ -6,7 +6,6 @@ each latent by itself at level 1 − confidence, or all of a pair at once with t
 rate held at that level (Benjamini and Hochberg).
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -98,11 +97,3 @@ def significance_rows(
         )
         rows.append(row | {name: getattr(roc, name) for name in ("auc", "auc_low", "auc_high")})
     return rows
-
-
-def novel_shares(row: Mapping[str, Any], group: str) -> tuple[float, float, float]:
-    """Shares of a group that lower the MSE, are uncertain, and raise it; NaN for an empty group."""
-    n = row[f"n_{group}"]
-    parts = (row[f"n_{group}_{kind}"] for kind in ("lower", "uncertain", "raise"))
-    lower, uncertain, raised = (part / n if n else float("nan") for part in parts)
-    return lower, uncertain, raised
