@@ -1,16 +1,20 @@
 """Cosine between the activations of two latents over the eval tokens (Figure 8)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_stitching.codes import StoredCodes
-from sae_stitching.csr import to_csr
 from sae_stitching.similarity import Similarity
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.codes import StoredCodes
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ def activation_similarity(
     codes_large: StoredCodes, codes_small: StoredCodes, similarity: Similarity
 ) -> ActivationSimilarity:
     """Compare the activations of all pairs of latents that are edges of the similarity."""
+    from sae_stitching.csr import to_csr
+
     i, j = similarity.edge_large.astype(np.int64), similarity.edge_small.astype(np.int64)
     products = np.zeros(len(i))
     squares = [np.zeros(codes_large.d_sae), np.zeros(codes_small.d_sae)]

@@ -1,18 +1,23 @@
 """Properties of one SAE on the eval tokens (the paper's Table 2, where it has the column)."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from sae_stitching.batches import ActivationShards
-from sae_stitching.codes import StoredCodes
 from sae_stitching.errors import StudyError
-from sae_stitching.sae import SAE, Decoder
 from sae_stitching.store import replacing
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    import torch
+
+    from sae_stitching.batches import ActivationShards
+    from sae_stitching.codes import StoredCodes
+    from sae_stitching.sae import SAE, Decoder
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +33,8 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
         ΣSSE / ΣSST with the global mean, None where all activations are equal; ``n_live`` and
         ``n_dead``, latents that fire on the eval tokens or never do; ``n_tokens``.
     """
+    import torch
+
     W_dec, b_dec = sae.W_dec.double(), sae.b_dec.double()
     sse = 0.0
     total = torch.zeros(shards.d_model, dtype=torch.float64)
@@ -64,6 +71,8 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
 
 def mean_activation(shards: ActivationShards) -> torch.Tensor:
     """Mean of the cached activations over all tokens, (d_model) float64."""
+    import torch
+
     total = torch.zeros(shards.d_model, dtype=torch.float64)
     for block in shards.blocks():
         total += block.activations.double().sum(0)

@@ -1,15 +1,19 @@
 """Insertion effects: each latent of the larger SAE put into the smaller one alone (Figure 4)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from sae_stitching.stitching import EvalPair, IndependentEffects, Operations, independent_effects
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import EvalPair, IndependentEffects
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ def insertion_effects(pair: EvalPair, label: str = "insertions") -> IndependentE
 
     The bias is mixed for |L0| = d_small and |L1| = 1 (Eq. 5).
     """
+    import torch
+
+    from sae_stitching.stitching import Operations, independent_effects
+
     small = torch.full((pair.small.d_sae,), -1)
     operations = Operations(small, torch.arange(pair.large.d_sae), pair.large.d_sae)
     return independent_effects(pair, operations, label)

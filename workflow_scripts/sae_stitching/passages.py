@@ -1,14 +1,19 @@
 """Top activating passages: where in the eval text each latent of an SAE is most active."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_stitching.codes import StoredCodes
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.codes import StoredCodes
 
 # Tokens whose codes are in memory at once.
 _BLOCK_TOKENS = 1 << 15

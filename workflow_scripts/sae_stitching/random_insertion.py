@@ -1,16 +1,19 @@
 """Latents of the larger SAE inserted in random order, below θ and above it (Figure 15)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from sae_stitching.orders import OrderSums
-from sae_stitching.stitching import EvalPair, Operations
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import EvalPair
 
 GROUPS = ("novel", "reconstruction")
 
@@ -51,6 +54,11 @@ def random_insertion(
     label
         Names the work in the log.
     """
+    import torch
+
+    from sae_stitching.orders import OrderSums
+    from sae_stitching.stitching import Operations
+
     generator = np.random.default_rng(seed)
     d_large = pair.large.d_sae
     operations = Operations(torch.full((pair.small.d_sae,), -1), torch.arange(d_large), d_large)

@@ -1,17 +1,22 @@
 """Cosine similarity between the decoder directions of two dictionaries (Eq. 6)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sae_stitching.errors import StudyError
-from sae_stitching.sae import SAE, Decoder, fingerprint
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sae_stitching.sae import SAE, Decoder
 
 # Latents of either dictionary in one block of the product: 16 MiB in float32, which a large cache
 # still holds when the maxima are taken.
@@ -54,6 +59,8 @@ class Similarity:
 
 def unit_rows(W_dec: Tensor) -> Tensor:
     """Decoder directions at unit norm; zero rows stay zero."""
+    import torch
+
     norms = torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
     return W_dec / torch.where(norms > 0, norms, 1.0)
 
@@ -74,6 +81,8 @@ def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = F
     -------
     Similarity
     """
+    import torch
+
     # Only the smaller dictionary is normalised as a whole; the larger one a block at a time.
     small = unit_rows(W_small)
     d_large, d_small = len(W_large), len(small)
@@ -168,6 +177,8 @@ def write_similarity(
 
     The whole matrix is kept where it takes at most `full_matrix_mb` megabytes.
     """
+    from sae_stitching.sae import fingerprint
+
     keep = 4 * large.d_sae * small.d_sae <= full_matrix_mb * 1e6
     result = similarity(large.W_dec, small.W_dec, floor=floor, keep=keep)
     with write_hdf5(path, format="similarity", study=study, provenance=provenance) as file:
@@ -199,7 +210,11 @@ def load_similarity(
     """
     with read_hdf5(path, format="similarity", study=study) as file:
         for side, sae in (("small", small), ("large", large)):
-            if sae is not None and file.attrs[f"{side}_fingerprint"] != fingerprint(sae):
+            if sae is None:
+                continue
+            from sae_stitching.sae import fingerprint
+
+            if file.attrs[f"{side}_fingerprint"] != fingerprint(sae):
                 raise StudyError(
                     f"{path}: the {_SIDES[side]} SAE was another one; delete it and run again"
                 )

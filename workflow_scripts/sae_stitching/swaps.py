@@ -1,16 +1,20 @@
 """Swaps: each connected subgraph exchanged alone in the smaller SAE (Figure 14)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from sae_stitching.stitching import EvalPair, IndependentEffects, Operations, independent_effects
 from sae_stitching.store import read_hdf5, write_hdf5
 from sae_stitching.subgraphs import Subgraphs
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import EvalPair, IndependentEffects, Operations
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Swaps:
 
 def swap_operations(subgraphs: Subgraphs) -> Operations:
     """One operation a connected subgraph: its small latents go, its large ones come."""
+    import torch
+
+    from sae_stitching.stitching import Operations
+
     return Operations(
         torch.from_numpy(subgraphs.component_small).long(),
         torch.from_numpy(subgraphs.component_large).long(),
@@ -45,6 +53,8 @@ def swap_operations(subgraphs: Subgraphs) -> Operations:
 
 def swap_effects(pair: EvalPair, subgraphs: Subgraphs, label: str = "swaps") -> IndependentEffects:
     """Change in MSE and L0 when one connected subgraph is swapped, for each, exactly."""
+    from sae_stitching.stitching import independent_effects
+
     return independent_effects(pair, swap_operations(subgraphs), label)
 
 

@@ -3,16 +3,20 @@
 The lowest point of the curve is the θ that ``stitching.threshold: auto`` takes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from sae_stitching.stitching import EvalPair, Operations, cumulative_effects
 from sae_stitching.store import read_hdf5, write_hdf5
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import EvalPair
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,10 @@ def threshold_curve(
     label
         Names the work in the log.
     """
+    import torch
+
+    from sae_stitching.stitching import Operations, cumulative_effects
+
     order = np.argsort(max_cosine, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

@@ -1,16 +1,20 @@
 """Transition from the smaller SAE to the larger, operation by operation (Figure 5)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sae_stitching.errors import StudyError
-from sae_stitching.stitching import CumulativeEffects, EvalPair, Operations, cumulative_effects
 from sae_stitching.store import read_hdf5, write_hdf5
 from sae_stitching.subgraphs import Subgraphs
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import CumulativeEffects, EvalPair, Operations
 
 START, INSERT, SWAP, DROP = range(4)
 KINDS = ("start", "insert", "swap", "drop")
@@ -25,6 +29,10 @@ def transition_operations(subgraphs: Subgraphs) -> tuple[Operations, np.ndarray]
     swapped, then the latents of the smaller SAE that have no partner are dropped one by one; in
     each phase in the order of the latents' numbers. At the end the larger SAE is left.
     """
+    import torch
+
+    from sae_stitching.stitching import Operations
+
     novel = np.flatnonzero(subgraphs.component_large < 0)
     alone = np.flatnonzero(subgraphs.component_small < 0)
     n_insert, n_swap, n_drop = len(novel), subgraphs.n_components, len(alone)
@@ -48,6 +56,8 @@ def transition(
     kind : (operation + 1) int8
         `START`, then `INSERT`, `SWAP` or `DROP`.
     """
+    from sae_stitching.stitching import cumulative_effects
+
     operations, kinds = transition_operations(subgraphs)
     path = cumulative_effects(pair, operations, label)
     # What is left at the end is the larger SAE, bias included: the walk checks itself.

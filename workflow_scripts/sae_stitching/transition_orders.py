@@ -1,19 +1,23 @@
 """How far a transition depends on the order of its operations within each phase."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae_stitching.errors import StudyError
-from sae_stitching.orders import OrderSums
 from sae_stitching.random_insertion import random_orders
-from sae_stitching.stitching import EvalPair
 from sae_stitching.store import read_hdf5, write_hdf5
 from sae_stitching.subgraphs import Subgraphs
 from sae_stitching.transition import DROP, INSERT, START, SWAP, transition_operations
+
+# torch takes seconds to load, and figures and tables only read what is stored.
+if TYPE_CHECKING:
+    from sae_stitching.stitching import EvalPair
 
 _DATASETS = ("kind", "given", "gain", "random")
 
@@ -58,6 +62,8 @@ def transition_orders(
     label
         Names the work in the log.
     """
+    from sae_stitching.orders import OrderSums
+
     operations, kinds = transition_operations(subgraphs)
     sums = OrderSums(pair, operations, label)
     phases = [np.flatnonzero(kinds == kind) for kind in (INSERT, SWAP, DROP)]
