@@ -85,10 +85,10 @@ SHARES ?= 8 4 2 1
 bench-scale: $(VENV)/.run
 	$(BIN)/python benchmarks/scale.py all --shares $(SHARES)
 
-# Caching beside the bare Hugging Face model, on the default study's model.
-bench-caching: $(VENV)/.run
+# Caching beside the bare Hugging Face model and SAELens, on the default study's model.
+bench-caching: $(VENV)/.run $(PEERS)/.done
 	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
-	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/*
+	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/* --peers $(PEERS)/bin/python
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

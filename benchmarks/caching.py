@@ -1,15 +1,20 @@
-"""Caching activations beside the bare Hugging Face model cut at the same layer.
+"""Caching activations beside the bare Hugging Face model cut at the same layer, and SAELens.
 
-    python benchmarks/caching.py <model folder>     make bench-caching
+    make bench-caching
+    python benchmarks/caching.py <model folder> [--peers <python with SAELens>]
 
-Both read the same sequences in turns, several rounds of each, on the same threads. Ours is a whole
-shard: the model in TransformerLens up to the hook, the checks, the conversion to float16 and the
-HDF5 file. The bare model's layers beyond the hook are cut off, and its activations are thrown away.
+All read the same sequences, several rounds of each, on the same threads, in bfloat16. Ours is a
+whole shard: the model in TransformerLens up to the hook, the checks, the conversion to float16 and
+the HDF5 file. The bare model's layers beyond the hook are cut off, and its activations are thrown
+away. Ours and the bare model take turns. SAELens's CacheActivationsRunner needs an environment of
+its own, and runs there: it reads tokens and writes its data set, not shuffled, also in float16.
 The time of the processor is the one to go by where the machine has other work.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,16 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
-from sae_stitching.activations import cache_shard
-from sae_stitching.language_model import LanguageModel
-from sae_stitching.store import write_hdf5
-from transformers import AutoModelForCausalLM
 
 ORIGIN = {"study": "caching", "provenance": {}}
 
+Times = dict[str, list[tuple[float, float]]]
 
-def main() -> None:
-    """Alternate between the two, and print tokens a second and the ratio."""
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help="folder that save_pretrained wrote")
     parser.add_argument("--layer", type=int, default=10)
@@ -39,15 +41,35 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    parser.add_argument("--peers", help="Python of an environment with SAELens")
+    parser.add_argument("--saelens", action="store_true", help="measure SAELens, in its Python")
+    return parser.parse_args()
+
+
+def take_turns(runs: dict[str, Callable[[], None]], rounds: int) -> Times:
+    """Wall and processor seconds of each round; the first, which warms up, is left out."""
+    found: Times = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            clock, cpu = time.perf_counter(), time.process_time()
+            run()
+            seconds = time.perf_counter() - clock, time.process_time() - cpu
+            if number:
+                found[name].append(seconds)
+    return found
+
+
+def ours_and_bare(args: argparse.Namespace, tokens: np.ndarray) -> Times:
+    """Our caching of a shard, and the Hugging Face model without what lies beyond the hook."""
+    from sae_stitching.activations import cache_shard
+    from sae_stitching.language_model import LanguageModel
+    from sae_stitching.store import write_hdf5
+    from transformers import AutoModelForCausalLM
 
     ours = LanguageModel(args.model, f"blocks.{args.layer}.hook_resid_pre")
     bare = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16).model.eval()
     bare.layers = bare.layers[: args.layer]
     bare.norm = torch.nn.Identity()
-    generator = np.random.default_rng(0)
-    tokens = generator.integers(10, 10_000, (args.sequences, args.context), dtype=np.int32)
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "tokens.h5")
@@ -71,30 +93,72 @@ def main() -> None:
 
         def run_bare() -> None:
             with torch.inference_mode():
-                for first in range(0, len(tokens), args.batch_size):
-                    batch = torch.from_numpy(
-                        tokens[first : first + args.batch_size].astype("int64")
-                    )
+                for batch in torch.from_numpy(tokens.astype(np.int64)).split(args.batch_size):
                     bare(batch, use_cache=False)
 
-        runs: dict[str, Callable[[], None]] = {"bare model": run_bare, "caching": run_ours}
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-        for number in range(args.rounds + 1):
-            for name, run in runs.items():
-                clock, cpu = time.perf_counter(), time.process_time()
-                run()
-                seconds = time.perf_counter() - clock, time.process_time() - cpu
-                if number:  # the first round warms up
-                    found[name].append(seconds)
+        return take_turns({"bare model": run_bare, "ours": run_ours}, args.rounds)
+
+
+def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
+    """SAELens's own runner on the Hugging Face model, which it runs to its end."""
+    from datasets import Dataset
+    from sae_lens import CacheActivationsRunner, CacheActivationsRunnerConfig
+
+    dataset = Dataset.from_dict({"input_ids": tokens.tolist()})
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = iter(range(args.rounds + 1))
+
+        def runner() -> CacheActivationsRunner:
+            config = CacheActivationsRunnerConfig(
+                dataset_path="tokens",
+                model_name=args.model,
+                model_class_name="AutoModelForCausalLM",
+                model_from_pretrained_kwargs={"dtype": torch.bfloat16},
+                # What leaves block n − 1 enters block n.
+                hook_name=f"model.layers.{args.layer - 1}",
+                d_in=int(json.loads(Path(args.model, "config.json").read_text())["hidden_size"]),
+                model_batch_size=args.batch_size,
+                training_tokens=tokens.size,
+                context_size=args.context,
+                new_cached_activations_path=str(Path(folder, str(next(numbers)))),
+                shuffle=False,
+                dtype="float16",
+                device="cpu",
+                # One buffer for all: its default is 2 GB.
+                prepend_bos=False,
+                streaming=False,
+            )
+            return CacheActivationsRunner(config, override_dataset=dataset)
+
+        # Loading the model is no part of it, so every round has a runner that is ready.
+        runners = iter([runner() for _ in range(args.rounds + 1)])
+        return take_turns({"SAELens": lambda: next(runners).run()}, args.rounds)
+
+
+def main() -> None:
+    """Measure, and print tokens a second and the ratios."""
+    args = parse_arguments()
+    torch.set_num_threads(args.threads)
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(10, 10_000, (args.sequences, args.context), dtype=np.int32)
+    if args.saelens:
+        print(json.dumps(saelens(args, tokens)))
+        return
+    found = ours_and_bare(args, tokens)
+    if args.peers:
+        command = [args.peers, *sys.argv, "--saelens"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found |= json.loads(done.stdout.splitlines()[-1])
     medians = {
         name: [statistics.median(times) for times in zip(*rows, strict=True)]
         for name, rows in found.items()
     }
-    print("| | tokens/s | tokens per processor second |\n|---|---|---|")
+    print("| | tokens/s | tokens per processor second | ours ÷ it | by processor time |")
+    print("|---|---|---|---|---|")
     for name, (clock, cpu) in medians.items():
-        print(f"| {name} | {tokens.size / clock:,.0f} | {tokens.size / cpu:,.0f} |")
-    ratios = [a / b for a, b in zip(medians["bare model"], medians["caching"], strict=True)]
-    print(f"| caching ÷ bare | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+        ratios = [a / b for a, b in zip(medians[name], medians["ours"], strict=True)]
+        speeds = f"{tokens.size / clock:,.0f} | {tokens.size / cpu:,.0f}"
+        print(f"| {name} | {speeds} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
 
 
 if __name__ == "__main__":

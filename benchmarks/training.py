@@ -7,7 +7,8 @@ Every run is a process of its own, with the same threads. The batches are cached
 default study (`make figures` first), scaled to norm √d_model; each library gets the same tensors
 in the same order and trains as its own training loop does, with its own defaults where the task
 does not fix them: architecture, k, batch, steps, learning rate and penalty are the same. Only its
-training steps are timed, not loading. Held-out tokens are those of the eval split.
+training steps are timed, not loading, and not the first few, in which each library loads what it
+has compiled. Held-out tokens are those of the eval split.
 
 Two more lines stand beside the libraries: `floor` is the bfloat16 product of the encoder alone, the
 one dense product that our step has left, and `loader` reads the batches and does nothing else.
@@ -33,6 +34,9 @@ sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
 LIBRARIES = ("ours", "saelens", "saelens-bf16", "dictionary_learning", "dictionary_learning-bf16")
 
 BOUNDS = ("floor", "loader")
+
+# Steps before the clock starts.
+WARM = 5
 
 # Penalties with which a whole default run (1600 steps) ends near L0 32, as tried; the libraries
 # weigh the same penalty alike but for Gated and JumpReLU.
@@ -91,7 +95,7 @@ def run_loader(args):
     start = time.perf_counter()
     for _ in range(args.steps):
         next(stream)
-    return time.perf_counter() - start, shards, scale, None
+    return (time.perf_counter() - start) / args.steps, shards, scale, None
 
 
 def run_ours(args):
@@ -266,9 +270,9 @@ def run_dictionary_learning(args):
 
 
 def timed(args, stream, scale, step):
-    """Seconds that all the steps took, without the loader."""
+    """Seconds a step takes, without the loader, on average over all but the first few steps."""
     seconds = 0.0
-    for _ in range(args.steps):
+    for position in range(args.steps):
         x = next(stream)
         x = x.mul_(scale).to(args.device) if scale != 1.0 else x
         start = time.perf_counter()
@@ -277,8 +281,9 @@ def timed(args, stream, scale, step):
             import torch
 
             torch.cuda.synchronize()
-        seconds += time.perf_counter() - start
-    return seconds
+        if position >= WARM:
+            seconds += time.perf_counter() - start
+    return seconds / (args.steps - WARM)
 
 
 def measure(args):
@@ -303,7 +308,7 @@ def measure(args):
         "architecture": args.architecture[0],
         "d_sae": args.d_sae[0],
         "steps": args.steps,
-        "tokens_per_second": args.steps * args.batch_size / seconds,
+        "tokens_per_second": args.batch_size / seconds,
         "fvu": fvu,
         "l0": l0,
         "dead": dead,

@@ -49,7 +49,11 @@ def training_curve(table: pd.DataFrame) -> Figure:
         for i, name in enumerate(names):
             curve = table[table["sae"] == name]
             axes.plot(
-                curve["tokens"] / 1e6, curve[column], gid=f"{column} {name}", **sequence_style(i)
+                curve["tokens"] / 1e6,
+                curve[column],
+                gid=f"{column} {name}",
+                clip_on=column != "n_dead",  # a line at zero would be half behind the axis
+                **sequence_style(i),
             )
         axes.set_ylabel(label)
         values = table[column].to_numpy()
