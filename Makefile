@@ -88,7 +88,7 @@ bench-scale: $(VENV)/.run
 # Caching beside the bare Hugging Face model and SAELens, on the default study's model.
 bench-caching: $(VENV)/.run $(PEERS)/.done
 	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
-	$(BIN)/python benchmarks/caching.py cache/models/smollm2-135m/* --peers $(PEERS)/bin/python
+	$(BIN)/python benchmarks/caching.py results/smollm2-wikipedia/models/smollm2-135m --peers $(PEERS)/bin/python
 
 # Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
 lock:

@@ -42,6 +42,9 @@ WARM = 5
 # weigh the same penalty alike but for Gated and JumpReLU.
 SPARSITY = {"relu": 1.8, "jumprelu": 0.8, "gated": 2.2}
 
+# Share of the steps over which the penalty rises.
+SPARSITY_WARMUP = 0.05
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,6 +80,11 @@ def sparsity(args):
     if args.sparsity is not None:
         return args.sparsity
     return SPARSITY.get(args.architecture[0], 0.0)
+
+
+def sparsity_warmup(args):
+    """Steps over which the penalty rises to its full weight."""
+    return round(SPARSITY_WARMUP * args.steps)
 
 
 def run_floor(args):
@@ -117,7 +125,7 @@ def run_ours(args):
         steps=args.steps,
         lr_warmup_steps=min(100, args.steps // 4),
         lr_decay_fraction=0.2,
-        sparsity_warmup_fraction=0.05,
+        sparsity_warmup_fraction=SPARSITY_WARMUP,
         auxk_coefficient=1 / 32,
         k_aux=None,
         dead_after_tokens=1_000_000,
@@ -160,21 +168,26 @@ def run_saelens(args):
     from sae_lens.training.sae_trainer import SAETrainer
 
     shards, stream, scale = batches(args)
+    warmup = sparsity_warmup(args)
     common = {"d_in": shards.d_model, "d_sae": args.d_sae[0], "device": args.device}
     kinds = {
         "relu": (
             StandardTrainingSAE,
             StandardTrainingSAEConfig,
-            {"l1_coefficient": sparsity(args)},
+            {"l1_coefficient": sparsity(args), "l1_warm_up_steps": warmup},
         ),
         "topk": (TopKTrainingSAE, TopKTrainingSAEConfig, {"k": args.k}),
         "batchtopk": (BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, {"k": args.k}),
         "jumprelu": (
             JumpReLUTrainingSAE,
             JumpReLUTrainingSAEConfig,
-            {"l0_coefficient": sparsity(args)},
+            {"l0_coefficient": sparsity(args), "l0_warm_up_steps": warmup},
         ),
-        "gated": (GatedTrainingSAE, GatedTrainingSAEConfig, {"l1_coefficient": sparsity(args)}),
+        "gated": (
+            GatedTrainingSAE,
+            GatedTrainingSAEConfig,
+            {"l1_coefficient": sparsity(args), "l1_warm_up_steps": warmup},
+        ),
     }
     kind, config, options = kinds[args.architecture[0]]
     sae = kind(config(**common, **options))
@@ -241,12 +254,13 @@ def run_dictionary_learning(args):
         "device": args.device,
     }
     decay = {"decay_start": int(0.8 * args.steps)}
+    warmup = sparsity_warmup(args)
     kinds = {
-        "relu": (StandardTrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": 100}),
+        "relu": (StandardTrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": warmup}),
         "topk": (TopKTrainer, {"k": args.k, **decay}),
         "batchtopk": (BatchTopKTrainer, {"k": args.k, **decay}),
-        "jumprelu": (JumpReluTrainer, {"target_l0": args.k, "sparsity_warmup_steps": 100}),
-        "gated": (GatedSAETrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": 100}),
+        "jumprelu": (JumpReluTrainer, {"target_l0": args.k, "sparsity_warmup_steps": warmup}),
+        "gated": (GatedSAETrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": warmup}),
     }
     kind, options = kinds[args.architecture[0]]
     trainer = kind(**common, **options)

@@ -228,6 +228,11 @@ def names(wildcards):
 
 
 def fetched(name):
+    """What a study calls a fetched source: a link to the file in the cache."""
+    return f"{results}/sources/{name}/{Path(study['sources'][name]['member']).name}"
+
+
+def cached_source(name):
     """Where a fetched source is kept; its checksum is part of the path, so a new pin is a new file."""
     source = study["sources"][name]
     return (
@@ -235,11 +240,17 @@ def fetched(name):
     )
 
 
+def cached_model(name):
+    """Where a converted model is kept, by its checksum and by the code that converts."""
+    checksum = study["sources"][name]["sha256"]
+    code = code_hash(_scripts / "prepare_gguf_model.py")
+    return f"{cache}/models/{name}/{checksum[:16]}-{code[:8]}"
+
+
 def model_folder():
     """Folder of a model that rules make, or None where TransformerLens finds it by itself."""
-    name = study["model"]["name"]
     if model_source.get("kind") == "gguf-model":
-        return f"{cache}/models/{name}/{model_source['sha256'][:16]}"
+        return f"{results}/models/{study['model']['name']}"
     if model_source.get("kind") == "random-model":
         return f"{results}/model"
     return None

@@ -1,16 +1,21 @@
 # Language models and texts that are fetched or made as data.
 
 
+# What is fetched and converted is kept in the cache, which other studies and runs may be reading.
+# Snakemake removes the outputs of a job before it runs and when it fails, so the outputs here are
+# links into the cache: there, files only come, each under a name that says what is in it.
+
+
 # Neither the code's hash nor the study is among these params: what comes out is fixed by the
 # checksum, and a fetched file must not be fetched again for another study, nor because the code
 # that fetches it was improved.
 rule fetch_source:
     output:
-        f"{cache}/sources/{{source}}/{{checksum}}/{{file}}",
+        f"{results}/sources/{{source}}/{{file}}",
     log:
-        f"{results}/logs/fetch_source/{{source}}.{{checksum}}.{{file}}.log",
+        f"{results}/logs/fetch_source/{{source}}/{{file}}.log",
     benchmark:
-        f"{results}/benchmarks/fetch_source/{{source}}.{{checksum}}.{{file}}.tsv"
+        f"{results}/benchmarks/fetch_source/{{source}}/{{file}}.tsv"
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1
@@ -19,6 +24,7 @@ rule fetch_source:
         runtime=scaled(30),
     params:
         job=lambda wildcards: {"source": study["sources"][wildcards.source]},
+        cached=lambda wildcards: cached_source(wildcards.source),
     message:
         "Fetch {wildcards.source}"
     script:
@@ -32,11 +38,11 @@ rule prepare_gguf_model:
             then=lambda wildcards: fetched(wildcards.source),
         ),
     output:
-        directory(f"{cache}/models/{{source}}/{{checksum}}"),
+        directory(f"{results}/models/{{source}}"),
     log:
-        f"{results}/logs/prepare_gguf_model/{{source}}.{{checksum}}.log",
+        f"{results}/logs/prepare_gguf_model/{{source}}.log",
     benchmark:
-        f"{results}/benchmarks/prepare_gguf_model/{{source}}.{{checksum}}.tsv"
+        f"{results}/benchmarks/prepare_gguf_model/{{source}}.tsv"
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1
@@ -45,6 +51,7 @@ rule prepare_gguf_model:
         runtime=scaled(30),
     params:
         job=shared_job("prepare_gguf_model"),
+        cached=lambda wildcards: cached_model(wildcards.source),
     message:
         "Convert {wildcards.source} to a folder that TransformerLens boots"
     script:

@@ -31,6 +31,7 @@ import yaml
 from oracle import Stitched, clustered_standard_error, dense_codes
 from PIL import Image
 from sae_stitching.sae import SAE, load_sae
+from test_sources import CONTENT, index, pinned, sha256  # noqa: F401, a fixture
 
 ROOT = Path(__file__).parent.parent
 PARTS = (
@@ -942,6 +943,32 @@ def test_a_second_run_is_turned_away(spare):
         os.killpg(first.pid, signal.SIGCONT)
     said, _ = first.communicate(timeout=600)
     assert first.returncode == 0, said
+
+
+def test_studies_that_share_a_cache_leave_each_other_alone(index, tmp_path):  # noqa: F811
+    cache, target = tmp_path / "cache", "results/tiny/sources/data/data.bin"
+    source = pinned(wheel_sha256=sha256(next(index.iterdir())))
+    config = {"cache": str(cache), "sources": {"data": source}, "text": {"source": "data"}}
+    runs = [Run(ROOT, tmp_path / name) for name in ("mine", "yours")]
+    for run in runs:
+        run.folder.mkdir()
+    for process in [run.start("--cores", "1", target, config=config) for run in runs]:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    (kept,) = cache.glob("sources/data/*/data.bin")
+    assert [(run.folder / target).resolve() for run in runs] == [kept, kept]
+    written = kept.stat().st_ino
+
+    # Before a job runs, Snakemake removes what is there of its outputs.
+    again = ("--cores", "1", "--forcerun", "fetch_source", target)
+    assert runs[0].snakemake(*again, config=config)[0] == 0
+    assert (kept.stat().st_ino, kept.read_bytes()) == (written, CONTENT)
+
+    # Who empties the cache has to fetch again, and nothing else.
+    shutil.rmtree(cache)
+    status, said = runs[1].snakemake("--cores", "1", target, config=config)
+    assert status == 0, said
+    assert (runs[1].folder / target).read_bytes() == CONTENT
 
 
 def test_the_figures_and_tables_are_what_the_files_say(spare):

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.sources import fetch_member
+from sae_stitching.sources import fetch_member, link
 
 with job(snakemake):
-    target = Path(snakemake.output[0])
-    fetch_member(snakemake.params.job["source"], target, target.parent)
+    cached = Path(snakemake.params.cached)
+    fetch_member(snakemake.params.job["source"], cached, cached.parent)
+    link(Path(snakemake.output[0]), cached)

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.sources import prepare_gguf_model
+from sae_stitching.sources import link, prepare_gguf_model
 
 with job(snakemake):
-    prepare_gguf_model(Path(snakemake.input.gguf), Path(snakemake.output[0]))
+    cached = Path(snakemake.params.cached)
+    if not cached.is_dir():  # it is written whole or not at all
+        prepare_gguf_model(Path(snakemake.input.gguf).resolve(), cached)
+    link(Path(snakemake.output[0]), cached)

@@ -61,6 +61,18 @@ def fetch_member(source: Mapping[str, Any], destination: Path, cache: Path) -> N
     logger.info("%s: fetched from %s %s", destination, source["package"], source["version"])
 
 
+def link(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link to `target`, in place of what is there.
+
+    Relative where `target` is: then a folder with both in it can be moved.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    where = target if target.is_absolute() else os.path.relpath(target, path.parent)
+    temporary.symlink_to(where)
+    os.replace(temporary, path)
+
+
 def sha256(path: Path) -> str:
     """Compute the SHA-256 checksum of a file, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
