@@ -960,8 +960,9 @@ def test_studies_that_share_a_cache_leave_each_other_alone(index, tmp_path):  # 
     written = kept.stat().st_ino
 
     # Before a job runs, Snakemake removes what is there of its outputs.
-    again = ("--cores", "1", "--forcerun", "fetch_source", target)
-    assert runs[0].snakemake(*again, config=config)[0] == 0
+    again = ("--forcerun", "fetch_source", "--cores", "1", target)
+    status, said = runs[0].snakemake(*again, config=config)
+    assert status == 0, said
     assert (kept.stat().st_ino, kept.read_bytes()) == (written, CONTENT)
 
     # Who empties the cache has to fetch again, and nothing else.
