@@ -138,6 +138,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep runs and logs here")
     options = parser.parse_args()
+    # A shell starts what it puts in the background with SIGINT ignored, and so would be the runs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     campaign = Campaign(folder, options.seed)
 
