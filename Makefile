@@ -24,8 +24,9 @@ figures: $(VENV)/.run
 report: figures
 	$(BIN)/snakemake $(OPTIONS) --report report.html
 
+# Two files of tests at a time: those that run the workflow are long and leave a core free.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done

@@ -2,7 +2,7 @@
 
     python tests/chaos.py --kills 100 --seed 0
 
-Every kill hits a job of the next rule in turn, a random moment after it began, with SIGKILL,
+Every kill hits a job of another rule, a random moment after it began, with SIGKILL,
 SIGINT or SIGTERM, sent to all processes of the run or to Snakemake alone, whose jobs then go on
 as orphans beside their second copies. Then the same command is given again. When a study is done,
 its files must be, byte for byte, those of a run that nobody disturbed; activations and SAEs that
@@ -88,32 +88,36 @@ class Campaign:
     def study(self, name: str, wanted: int, seconds: dict[str, float]) -> Run:
         """Run one study to its end, killing it on the way."""
         run = self.run(name)
-        rules = list(seconds)
+        left = set(seconds)
         done: dict[str, tuple[int, int]] = {}
         while True:
             process = self.start(run)
-            rule = rules.pop(0) if rules and self.kills.total() < wanted else None
-            began = self.wait_for(run, rule, process) if rule else False
-            if not began:
+            rule = self.wait_for(run, left, process) if self.kills.total() < wanted else None
+            if rule is None:
                 if process.wait() != 0:
                     self.problems.append(f"{name}: ended with status {process.returncode}")
                 self.problems += [f"{name}: {n} was made again" for n in remaking(done, run)]
                 return run
+            left.remove(rule)
             time.sleep(self.random.uniform(0, seconds[rule]))
             self.kill(run, process, rule)
             self.problems += [f"{name}: {n} was made again" for n in remaking(done, run)]
             done = costly(run)
 
-    def wait_for(self, run: Run, rule: str, process: "subprocess.Popen[str]") -> bool:
-        """Wait for a job of the rule to begin; false if the run ends without one."""
+    def wait_for(self, run: Run, rules: set[str], process: "subprocess.Popen[str]") -> str | None:
+        """Wait for a job of one of the rules to begin; None if the run ends without one."""
         start = time.time()
         logs = run.results / "logs"
         while process.poll() is None:
-            found = [*logs.glob(f"{rule}.log"), *logs.glob(f"{rule}/**/*.log")]
-            if any(path.stat().st_mtime >= start for path in found if path.exists()):
-                return True
+            began = {
+                path.relative_to(logs).parts[0].removesuffix(".log")
+                for path in logs.glob("**/*.log")
+                if path.exists() and path.stat().st_mtime >= start
+            }
+            if found := sorted(began & rules):
+                return self.random.choice(found)
             time.sleep(0.02)
-        return False
+        return None
 
     def kill(self, run: Run, process: "subprocess.Popen[str]", rule: str) -> None:
         number = self.random.choice(SIGNALS)
