@@ -36,17 +36,17 @@ import numpy as np
 import torch
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import encode_shards, open_codes
+from sae_stitching.decoder_similarity import load_similarity, write_similarity
 from sae_stitching.evaluation import evaluate
 from sae_stitching.insertions import insertion_effects, write_insertions
 from sae_stitching.pairs import open_pair
-from sae_stitching.sae import SAE, fingerprint, load_decoder, load_sae, save_sae
-from sae_stitching.similarity import load_similarity, write_similarity
+from sae_stitching.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 from sae_stitching.sparse import SparseCodes, SparsePattern
 from sae_stitching.store import write_hdf5
 from sae_stitching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
 from sae_stitching.swaps import swap_effects, write_swaps
 from sae_stitching.threshold import threshold_curve, write_threshold_curve
-from sae_stitching.transition import transition, write_transition_step
+from sae_stitching.transitions import transition, write_transition_step
 
 D_SMALL, D_LARGE, D_MODEL, N_TOKENS, L0 = 49152, 98304, 768, 1_000_000, 44
 CONTEXT = 127  # tokens of a sequence, the first left out
@@ -176,9 +176,9 @@ def _shorten(files: Files) -> None:
 def similarity(files: Files) -> dict[str, float]:
     """Compare the decoders, and measure the rate of plain products before and after."""
     rate = matmul_rate()
-    large, small = load_decoder(files.large), load_decoder(files.small)
+    small, large = load_decoder(files.small), load_decoder(files.large)
     start = time.process_time()
-    write_similarity(large, small, files.similarity, floor=FLOOR, full_matrix_mb=0, **ORIGIN)
+    write_similarity(small, large, files.similarity, floor=FLOOR, full_matrix_mb=0, **ORIGIN)
     seconds = time.process_time() - start
     flops = 2.0 * large.d_sae * small.d_sae * D_MODEL
     rate = max(rate, matmul_rate())
@@ -223,7 +223,7 @@ def subgraphs(files: Files) -> dict[str, float]:
 def encode(files: Files) -> dict[str, float]:
     """Encode a part of the tokens with the larger SAE."""
     rate = matmul_rate()
-    sae = load_sae(files.large)
+    sae = read_sae(files.large)
     start = time.process_time()
     encode_shards(sae, files.part, files.result, **ORIGIN)
     seconds = time.process_time() - start
@@ -278,10 +278,10 @@ def decode(files: Files) -> dict[str, float]:
 
 def insertions(files: Files) -> dict[str, float]:
     """Insert every latent of the larger SAE alone."""
-    cosine = load_similarity(files.similarity).max_cosine_large
+    found = load_similarity(files.similarity)
     with open_pair(files) as pair:
-        effects = insertion_effects(pair)
-    write_insertions(effects, cosine, files.result, **ORIGIN)
+        effects = insertion_effects(pair, found)
+    write_insertions(effects, files.result, **ORIGIN)
     return {"mse_small": effects.mse_small, "mse_large": effects.mse_large}
 
 
@@ -290,15 +290,15 @@ def swaps(files: Files) -> dict[str, float]:
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
         effects = swap_effects(pair, found)
-    write_swaps(effects, found, files.result, **ORIGIN)
+    write_swaps(effects, files.result, **ORIGIN)
     return {"components": found.n_components}
 
 
 def threshold(files: Files) -> dict[str, float]:
     """Insert all latents below θ, for every θ."""
-    cosine = load_similarity(files.similarity).max_cosine_large
+    found = load_similarity(files.similarity)
     with open_pair(files) as pair:
-        curve = threshold_curve(pair, cosine)
+        curve = threshold_curve(pair, found)
     write_threshold_curve(curve, files.result, **ORIGIN)
     return {"points": len(curve.theta)}
 
@@ -307,9 +307,9 @@ def transition_step(files: Files) -> dict[str, float]:
     """Walk from the smaller SAE to the larger."""
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
-        path, kinds = transition(pair, found)
-    write_transition_step(path, kinds, files.result, **ORIGIN)
-    return {"operations": len(kinds) - 1}
+        step = transition(pair, found)
+    write_transition_step(step, files.result, **ORIGIN)
+    return {"operations": len(step.kind) - 1}
 
 
 STEPS: dict[str, tuple[Callable[[Files], dict[str, float]], int]] = {

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sae_stitching.decoder_similarity import similarity
 from sae_stitching.explorer import PairResults, explorer_parts
 from sae_stitching.insertions import Insertions
 from sae_stitching.passages import Passages
-from sae_stitching.similarity import similarity
 from sae_stitching.store import write_hdf5
 from sae_stitching.subgraphs import connected_subgraphs
 from sae_stitching.swaps import Swaps
@@ -38,7 +38,7 @@ def made_up_study(folder: Path, *, sizes=(6, 12), families=None, n_passages=3, s
                 noise = torch.randn(W_large.shape, generator=generator)
                 W_large += 0.5 * noise / len(directions) ** 0.5
                 W_large[-2:] = directions[-2:]
-                compared = similarity(W_large, W_small, floor=0.3)
+                compared = similarity(W_small, W_large, floor=0.3)
             else:
                 compared = families(small, large)
             pairs.append(_pair(rng, str(small), str(large), compared))
@@ -75,7 +75,7 @@ def _pair(rng, small, large, compared):
         delta, np.abs(delta) / 5, n_active, compared.max_cosine_large, 2.7, 2.2, 55
     )
     swaps = Swaps(
-        rng.normal(size=n) * 1e-4, np.full(n, 1e-5), rng.normal(size=n), *count, 2.7, 20.0
+        rng.normal(size=n) * 1e-4, np.full(n, 1e-5), rng.normal(size=n), *count, 2.7, 20.0, 55
     )
     return PairResults(small, large, compared, subgraphs, effects, swaps)
 

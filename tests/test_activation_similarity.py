@@ -13,8 +13,8 @@ from sae_stitching.activation_similarity import (
 )
 from sae_stitching.bias_exchange import bias_exchange, mean_codes, mean_residual
 from sae_stitching.codes import StoredCodes, encode_shards, open_codes
+from sae_stitching.decoder_similarity import similarity
 from sae_stitching.evaluation import evaluate, mean_activation
-from sae_stitching.similarity import similarity
 from shards import write_shards
 
 
@@ -37,14 +37,14 @@ def stored(name, sae, shards, tmp_path):
 def test_activation_cosines_equal_dense_ones(eval_tokens, tmp_path, monkeypatch):
     saes, x, shards = eval_tokens
     f0, f1 = (dense_codes(saes[name], x).double().numpy() for name in ("9", "15"))
-    cosines = similarity(saes["15"].W_dec, saes["9"].W_dec, floor=-1.0)
+    cosines = similarity(saes["9"].W_dec, saes["15"].W_dec, floor=-1.0)
     by_blocks = StoredCodes.blocks
     monkeypatch.setattr(StoredCodes, "blocks", lambda self: by_blocks(self, 32))
     with (
         stored("9", saes["9"], shards, tmp_path) as small,
         stored("15", saes["15"], shards, tmp_path) as large,
     ):
-        found = activation_similarity(large, small, cosines)
+        found = activation_similarity(small, large, cosines)
     assert len(found.large) == 9 * 15
     with np.errstate(invalid="ignore"):
         norms = np.linalg.norm(f1, axis=0)[:, None] * np.linalg.norm(f0, axis=0)

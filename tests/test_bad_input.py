@@ -28,6 +28,12 @@ from oracle import random_sae
 from sae_stitching.activations import cache_shard
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import encode_shards, open_codes
+from sae_stitching.decoder_similarity import (
+    load_similarity,
+    similarity,
+    unit_rows,
+    write_similarity,
+)
 from sae_stitching.documents import read_documents
 from sae_stitching.evaluation import evaluate, read_rows
 from sae_stitching.figures.figure4 import figure4, figure4_table
@@ -37,10 +43,9 @@ from sae_stitching.figures.style import save_figure
 from sae_stitching.insertions import insertion_effects, load_insertions, write_insertions
 from sae_stitching.language_model import LanguageModel
 from sae_stitching.pairs import open_pair
-from sae_stitching.pretrained import fitted, load_pretrained
+from sae_stitching.pretrained import fitted, load_sae
 from sae_stitching.roc import novelty_roc
-from sae_stitching.sae import SAE, load_sae, save_sae
-from sae_stitching.similarity import load_similarity, similarity, unit_rows, write_similarity
+from sae_stitching.sae import SAE, read_sae, save_sae
 from sae_stitching.sources import make_random_model, prepare_gguf_model
 from sae_stitching.stitching import EvalPair
 from sae_stitching.store import write_hdf5
@@ -50,7 +55,7 @@ from sae_stitching.tables import pair_row, pairs, write_csv
 from sae_stitching.threshold import threshold_curve
 from sae_stitching.tokens import write_tokens
 from sae_stitching.training import Trainer
-from sae_stitching.transition import load_transition, transition, transition_operations
+from sae_stitching.transitions import load_transition, transition, transition_operations
 from safetensors.torch import load_file, save_file
 from shards import HOOK, MODEL, write_shard
 from test_resume import small_config
@@ -105,21 +110,20 @@ def make_study() -> None:
     for name, d_sae in (("small", 12), ("large", 20), ("other", 12)):
         sae = random_sae(generator, D_MODEL, d_sae, "relu", dtype=torch.float32)
         save_sae(replace(sae, hook=HOOK, model=MODEL), f"{name}.h5", **ORIGIN)
-        encode_shards(load_sae(f"{name}.h5"), ["eval.h5"], f"codes_{name}.h5", **ORIGIN)
+        encode_shards(read_sae(f"{name}.h5"), ["eval.h5"], f"codes_{name}.h5", **ORIGIN)
     compare("small", "large", "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
     write_subgraphs(found, "subgraphs.h5", **ORIGIN)
     with opened() as pair:
-        effects = insertion_effects(pair)
-    cosine = load_similarity("similarity.h5").max_cosine_large
-    write_insertions(effects, cosine, "insertions.h5", **ORIGIN)
+        found = insertion_effects(pair, load_similarity("similarity.h5"))
+    write_insertions(found, "insertions.h5", **ORIGIN)
     with write_hdf5("tokens.h5", format="tokens", **ORIGIN) as file:
         for split in ("train", "eval"):
             file[f"{split}/tokens"] = np.full((4, CONTEXT), 65, dtype=np.int32)
 
 
 def compare(small: str, large: str, path: str) -> None:
-    saes = load_sae(f"{large}.h5"), load_sae(f"{small}.h5")
+    saes = read_sae(f"{small}.h5"), read_sae(f"{large}.h5")
     write_similarity(*saes, path, floor=0.3, full_matrix_mb=1, **ORIGIN)
 
 
@@ -239,12 +243,12 @@ def train(architecture: str = "topk", **changes: Any) -> None:
 
 
 def encode(sae: str = "small") -> None:
-    encode_shards(load_sae(f"{sae}.h5", study="test"), ["eval.h5"], "out.h5", **ORIGIN)
+    encode_shards(read_sae(f"{sae}.h5", study="test"), ["eval.h5"], "out.h5", **ORIGIN)
 
 
 def measure() -> None:
     """Rule evaluate."""
-    sae, shards = load_sae("small.h5"), ActivationShards(["eval.h5"], study="test")
+    sae, shards = read_sae("small.h5"), ActivationShards(["eval.h5"], study="test")
     with open_codes("codes_small.h5", sae, study="test") as codes:
         evaluate(sae, shards, codes)
 
@@ -254,7 +258,7 @@ def insert(**changes: str) -> None:
     with opened(**changes) as pair:
         saes = {"small": pair.small, "large": pair.large}
         found = load_similarity("similarity.h5", study="test", **saes)
-        write_insertions(insertion_effects(pair), found.max_cosine_large, "out.h5", **ORIGIN)
+        write_insertions(insertion_effects(pair, found), "out.h5", **ORIGIN)
 
 
 def group(threshold: float = 0.5) -> None:
@@ -278,7 +282,7 @@ def classify() -> None:
     """Rule roc."""
     found = load_insertions("insertions.h5", study="test")
     sizes = {"bootstrap_samples": 5, "confidence": 0.9, "seed": 0}
-    novelty_roc(found.delta_mse, found.max_cosine, found.n_active, **sizes)
+    novelty_roc(found, **sizes)
 
 
 def pretrained(kind: str, change: Callable[[], Any] = lambda: None, **options: Any) -> None:
@@ -304,7 +308,7 @@ def pretrained(kind: str, change: Callable[[], Any] = lambda: None, **options: A
         write("cfg.json", json.dumps({"d_in": D_MODEL, "num_latents": 12, "k": 3}))
     change()
     expected = {"d_sae": 12, "d_model": D_MODEL, "hook": HOOK, "model": MODEL, **options}
-    save_sae(fitted(load_pretrained("."), "12", **expected), "out.h5", **ORIGIN)
+    save_sae(fitted(load_sae("."), "12", **expected), "out.h5", **ORIGIN)
 
 
 class Code:
@@ -885,8 +889,9 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "delta_mse (20,), max_cosine (19,) and n_active (20,) must be one value a latent "
-            "of the same larger SAE; delete the insertions and run again"
+            "insertions.h5: insertions: delta_mse (20,), standard_error (20,), n_active (20,), "
+            "max_cosine (19,) must be one value a latent of the same larger SAE; delete the "
+            "insertions and run again"
         ),
         lambda: set_hdf5("insertions.h5", replaced("max_cosine", lambda v: v[1:])),
         classify,
@@ -1250,22 +1255,22 @@ def test_a_degenerate_pair_has_its_figures_and_tables(name, tmp_path, caplog):
     theta, sizes = 0.5, {"bootstrap_samples": 10, "confidence": 0.95, "seed": 0}
     x = torch.rand(40, D_MODEL, generator=torch.Generator().manual_seed(1)) + 0.1
     pair = EvalPair.in_memory(small, large, x, torch.arange(40) // 8)
-    found = similarity(large.W_dec, small.W_dec, floor=0.3)
+    found = similarity(small.W_dec, large.W_dec, floor=0.3)
     subgraphs = connected_subgraphs(found, theta)
-    effects, cosine = insertion_effects(pair), found.max_cosine_large
+    insertions = insertion_effects(pair, found)
     swaps = swap_effects(pair, subgraphs)
     operations = swap_operations(subgraphs)
     assert operations.n == len(swaps.delta_mse) == subgraphs.n_components
-    roc = novelty_roc(effects.delta_mse, cosine, effects.n_active, **sizes)
+    roc = novelty_roc(insertions, **sizes)
     assert not roc.defined and "ROC and AUC are undefined" in caplog.text
 
     row = pair_row(
         "4",
         "8",
-        insertions=SimpleNamespace(**{**vars(effects), "max_cosine": cosine}),
+        insertions=insertions,
         subgraphs=subgraphs,
         swaps=swaps,
-        curve=threshold_curve(pair, cosine),
+        curve=threshold_curve(pair, found),
         roc=roc,
     )
     write_csv(pairs([row]), tmp_path / "pairs.csv")
@@ -1273,12 +1278,9 @@ def test_a_degenerate_pair_has_its_figures_and_tables(name, tmp_path, caplog):
     for key, value in expected.items():
         assert np.isnan(table[key]) if value is None else table[key] == value, key
 
-    shown = figure4_table(
-        effects.delta_mse, effects.standard_error, effects.n_active, cosine, theta
-    )
-    never = int((effects.n_active == 0).sum())
-    assert len(shown) + never == large.d_sae
-    figure = figure4(shown, small="4", large="8", theta=theta, n_never_active=never)
+    shown = figure4_table(insertions, theta)
+    assert len(shown) + (insertions.n_active == 0).sum() == large.d_sae
+    figure = figure4(insertions, theta, small="4", large="8")
     assert note in figure.get_supxlabel()
     save_figure(figure, shown, tmp_path / "figure4")
     names = ("4", "8")
@@ -1287,11 +1289,10 @@ def test_a_degenerate_pair_has_its_figures_and_tables(name, tmp_path, caplog):
     save_figure(figure, figure13_table({names: roc}, {names: theta}), tmp_path / "figure13")
 
     if small.d_sae < large.d_sae:
-        path, kinds = transition(pair, subgraphs)
-        assert len(kinds) == 1 + transition_operations(subgraphs)[0].n
-        np.testing.assert_allclose(path.mse[-1], effects.mse_large, atol=1e-12)
-        step = {name: getattr(path, name) for name in ("n_latents", "mse", "l0")}
-        shown = figure5_table([{"small": "4", "large": "8", "kind": kinds, **step}])
+        step = transition(pair, subgraphs)
+        assert len(step.kind) == 1 + transition_operations(subgraphs)[0].n
+        np.testing.assert_allclose(step.mse[-1], insertions.mse_large, atol=1e-12)
+        shown = figure5_table({names: step})
         save_figure(figure5(shown), shown, tmp_path / "figure5")
     for written in tmp_path.glob("figure*"):
         assert written.stat().st_size > 0
@@ -1301,8 +1302,8 @@ def test_a_degenerate_pair_has_its_figures_and_tables(name, tmp_path, caplog):
 def test_the_fvu_of_equal_activations_is_undefined(caplog):
     equal = np.full((20, D_MODEL), 0.3, dtype=np.float32)
     write_shard("eval.h5", equal, np.arange(20) // 5)
-    encode_shards(load_sae("small.h5"), ["eval.h5"], "codes_small.h5", **ORIGIN)
-    sae, shards = load_sae("small.h5"), ActivationShards(["eval.h5"])
+    encode_shards(read_sae("small.h5"), ["eval.h5"], "codes_small.h5", **ORIGIN)
+    sae, shards = read_sae("small.h5"), ActivationShards(["eval.h5"])
     with open_codes("codes_small.h5", sae) as codes:
         row = evaluate(sae, shards, codes)
     assert row["fvu"] is None and row["mse"] > 0

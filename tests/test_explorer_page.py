@@ -9,8 +9,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from explorer_study import THETA, made_up_study
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.explorer import write_explorer
-from sae_stitching.similarity import Similarity
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -13,6 +13,7 @@ from sae_stitching.figures.families import (
 from sae_stitching.figures.figure5 import figure5_table
 from sae_stitching.study import families as families_of
 from sae_stitching.tables import FAMILY_COLUMNS, families
+from sae_stitching.transitions import Transition
 
 SIZES = (8, 16, 32)
 
@@ -123,17 +124,17 @@ def test_no_family_no_figure():
 
 
 def test_transitions_are_drawn_relative_to_their_start():
-    step = {
-        "small": "a",
-        "large": "b",
-        "n_latents": [2, 3, 4, 4],
-        "mse": [2.0, 1.0, 3.0, 0.5],
-        "l0": [1.0, 2.0, 3.0, 4.0],
-        "kind": [0, 1, 1, 2],
-    }
-    table = family_transitions_table(
-        {("relu", 0): [figure5_table([step])], ("topk", 3): [figure5_table([step])]}
+    step = Transition(
+        n_latents=np.array([2, 3, 4, 4]),
+        mse=np.array([2.0, 1.0, 3.0, 0.5]),
+        l0=np.array([1.0, 2.0, 3.0, 4.0]),
+        kind=np.array([0, 1, 1, 2], dtype=np.int8),
+        mse_large=0.5,
+        l0_large=4.0,
+        n_tokens=9,
     )
+    one = figure5_table({("a", "b"): step})
+    table = family_transitions_table({("relu", 0): [one], ("topk", 3): [one]})
     assert table[["architecture", "seed"]].drop_duplicates().to_numpy().tolist() == [
         ["relu", 0],
         ["topk", 3],

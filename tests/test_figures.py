@@ -1,5 +1,6 @@
 """What the figures show, and the files they are saved as."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from sae_stitching.errors import StudyError
 from sae_stitching.figures import figure5 as figure5_module
 from sae_stitching.figures.figure4 import figure4, figure4_table
-from sae_stitching.figures.figure5 import KINDS, figure5, figure5_table
+from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.figure13 import figure13, figure13_table
 from sae_stitching.figures.style import (
     DECREASES_MSE,
@@ -24,7 +25,9 @@ from sae_stitching.figures.style import (
     style,
 )
 from sae_stitching.figures.training_curve import training_curve, training_curve_table
+from sae_stitching.insertions import Insertions
 from sae_stitching.roc import novelty_roc
+from sae_stitching.transitions import KINDS, Transition
 
 
 def latents(n=400, seed=0):
@@ -34,14 +37,19 @@ def latents(n=400, seed=0):
     delta[:3] = 0.004, -0.003, 0.002  # far out
     n_active = generator.integers(0, 6, n)
     n_active[:3] = 1
-    return delta, np.abs(delta) / 5, n_active, cosine
+    return insertions(delta, n_active, cosine)
+
+
+def insertions(delta, n_active, cosine):
+    delta, cosine = np.asarray(delta), np.asarray(cosine)
+    return Insertions(delta, np.abs(delta) / 5, np.asarray(n_active), cosine, 4.0, 3.5, 1000)
 
 
 def roc_of(seed=0, sign=None, samples=50):
-    delta, _, n_active, cosine = latents(seed=seed)
+    found = latents(seed=seed)
     if sign is not None:
-        delta = sign * np.abs(delta)
-    return novelty_roc(delta, cosine, n_active, bootstrap_samples=samples, confidence=0.95, seed=0)
+        found = replace(found, delta_mse=sign * np.abs(found.delta_mse))
+    return novelty_roc(found, bootstrap_samples=samples)
 
 
 def artists(figure, gid):
@@ -66,32 +74,32 @@ def legend_rows(figure):
 
 
 def test_figure4_table_holds_the_active_latents():
-    delta, error, n_active, cosine = latents()
-    table = figure4_table(delta, error, n_active, cosine, theta=0.7)
-    active = np.flatnonzero(n_active > 0)
+    found = latents()
+    table = figure4_table(found, theta=0.7)
+    active = np.flatnonzero(found.n_active > 0)
     assert table["latent"].tolist() == active.tolist()
-    np.testing.assert_array_equal(table["delta_mse"], delta[active])
-    np.testing.assert_array_equal(table["standard_error"], error[active])
-    np.testing.assert_array_equal(table["effect"] == "decreases", delta[active] < 0)
-    np.testing.assert_array_equal(table["group"] == "novel", cosine[active] < 0.7)
+    np.testing.assert_array_equal(table["delta_mse"], found.delta_mse[active])
+    np.testing.assert_array_equal(table["standard_error"], found.standard_error[active])
+    np.testing.assert_array_equal(table["effect"] == "decreases", found.delta_mse[active] < 0)
+    np.testing.assert_array_equal(table["group"] == "novel", found.max_cosine[active] < 0.7)
     assert set(table["effect"]) == {"decreases", "increases"}
     assert set(table["group"]) == {"novel", "reconstruction"}
 
 
 def test_figure4_table_groups_strictly_below_theta():
-    table = figure4_table([-1.0, 0.0], [0, 0], [1, 1], [0.5, np.nextafter(0.5, 0)], theta=0.5)
+    table = figure4_table(insertions([-1.0, 0.0], [1, 1], [0.5, np.nextafter(0.5, 0)]), theta=0.5)
     assert table["group"].tolist() == ["reconstruction", "novel"]
     assert table["effect"].tolist() == ["decreases", "increases"]
 
 
-def test_figure4_table_of_different_lengths():
-    with pytest.raises(StudyError, match="one larger SAE"):
-        figure4_table([1.0], [1.0], [1], [0.1, 0.2], theta=0.5)
+def test_insertions_of_different_lengths():
+    with pytest.raises(StudyError, match=r"max_cosine \(2,\) must be one value a latent"):
+        insertions([1.0], [1], [0.1, 0.2])
 
 
 def test_figure4_draws_every_latent_once_with_its_colour():
-    table = figure4_table(*latents(), theta=0.7)
-    figure = render(figure4(table, small="576", large="1152", theta=0.7, n_never_active=66))
+    table = figure4_table(latents(), theta=0.7)
+    figure = render(figure4(latents(), 0.7, small="576", large="1152"))
     (inside,) = artists(figure, "latents")
     beyond = artists(figure, "beyond")
     assert len(beyond) == 2
@@ -113,8 +121,13 @@ def test_figure4_draws_every_latent_once_with_its_colour():
 
 
 def test_figure4_says_what_lies_beyond_the_axis_and_what_is_left_out():
-    table = figure4_table(*latents(), theta=0.7)
-    figure = figure4(table, small="576", large="1152", theta=0.7, n_never_active=1234)
+    found = latents()
+    more = np.zeros(2000)  # never active
+    found = insertions(
+        *(np.append(getattr(found, name), more) for name in ("delta_mse", "n_active", "max_cosine"))
+    )
+    table = figure4_table(found, theta=0.7)
+    figure = figure4(found, 0.7, small="576", large="1152")
     low, high = artists(figure, "latents")[0].axes.get_ylim()
     shown = texts(figure)
     assert "Adding each latent of SAE-1152 to SAE-576" in shown
@@ -124,15 +137,16 @@ def test_figure4_says_what_lies_beyond_the_axis_and_what_is_left_out():
         ("▼", (table["delta_mse"] < low).sum()),
     ):
         assert f"{mark} {n} latent{'s' if n > 1 else ''} beyond the axis" in shown
-    assert "1,234 never active" in shown
+    assert f"{len(found.n_active) - len(table):,} never active" in shown
     assert "up to 40$\\times 10^{-4}$" in shown
     n_novel = (table["group"] == "novel").sum()
     assert f"{n_novel} novel (left of θ), {len(table) - n_novel} reconstruction" in shown
 
 
 def test_figure4_marks_theta_and_its_histograms_count_every_latent():
-    table = figure4_table(*latents(), theta=0.62)
-    figure = figure4(table, small="576", large="1152", theta=0.62, n_never_active=0)
+    found = replace(latents(), n_active=np.ones(400, dtype=int))
+    table = figure4_table(found, theta=0.62)
+    figure = figure4(found, 0.62, small="576", large="1152")
     lines = artists(figure, "theta")
     assert len(lines) == 2
     assert all(list(line.get_xdata()) == [0.62, 0.62] for line in lines)
@@ -153,8 +167,8 @@ def test_figure4_marks_theta_and_its_histograms_count_every_latent():
 
 def test_figure4_shows_all_where_nothing_is_far_out():
     delta = np.linspace(-1, 2, 50)
-    table = figure4_table(delta, delta, np.ones(50), np.linspace(-0.25, 1, 50), theta=0.5)
-    figure = render(figure4(table, small="a", large="b", theta=0.5, n_never_active=0))
+    found = insertions(delta, np.ones(50), np.linspace(-0.25, 1, 50))
+    figure = render(figure4(found, 0.5, small="a", large="b"))
     (inside,) = artists(figure, "latents")
     assert len(inside.get_offsets()) == 50
     assert not artists(figure, "beyond")
@@ -164,10 +178,10 @@ def test_figure4_shows_all_where_nothing_is_far_out():
 
 @pytest.mark.parametrize("theta", [-0.5, 1.0])
 def test_figure4_of_all_novel_no_novel_or_one_effect(theta):
-    delta, error, n_active, cosine = latents()
-    table = figure4_table(-np.abs(delta), error, n_active, cosine * 0.9, theta=theta)
-    assert table["group"].nunique() == 1
-    figure = render(figure4(table, small="576", large="1152", theta=theta, n_never_active=0))
+    found = latents()
+    found = insertions(-np.abs(found.delta_mse), found.n_active, found.max_cosine * 0.9)
+    assert figure4_table(found, theta)["group"].nunique() == 1
+    figure = render(figure4(found, theta, small="576", large="1152"))
     left, right = artists(figure, "latents")[0].axes.get_xlim()
     assert left <= theta <= right
     assert "increases MSE (0)" in texts(figure)
@@ -175,17 +189,19 @@ def test_figure4_of_all_novel_no_novel_or_one_effect(theta):
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_figure4_of_no_latent_or_one(rows, tmp_path):
-    table = figure4_table(*(array[:rows] for array in latents()), theta=0.7)
-    figure = render(figure4(table, small="576", large="1152", theta=0.7, n_never_active=3))
-    save_figure(figure, table, tmp_path / "figure4")
+    found = latents()
+    active = np.flatnonzero(found.n_active)[:rows]
+    found = insertions(found.delta_mse[active], found.n_active[active], found.max_cosine[active])
+    figure = render(figure4(found, 0.7, small="576", large="1152"))
+    save_figure(figure, figure4_table(found, 0.7), tmp_path / "figure4")
     assert f"{rows} reconstruction" in texts(figure) or f"{rows} novel" in texts(figure)
 
 
 def test_figure4_of_many_latents_is_an_image_inside_the_pdf(tmp_path):
-    table = figure4_table(*latents(n=30_000), theta=0.7)
-    figure = figure4(table, small="576", large="1152", theta=0.7, n_never_active=0)
+    found = latents(n=30_000)
+    figure = figure4(found, 0.7, small="576", large="1152")
     assert artists(figure, "latents")[0].get_rasterized()
-    save_figure(figure, table, [tmp_path / "figure4.pdf"])
+    save_figure(figure, figure4_table(found, 0.7), [tmp_path / "figure4.pdf"])
     assert (tmp_path / "figure4.pdf").stat().st_size < 500_000
 
 
@@ -204,45 +220,46 @@ def step(small=4, large=8, novel=3, swaps=((1, 2), (2, 1), (1, 2)), seed=0):
         n_latents.append(n_latents[-1] - 1)
         kind.append(3)
     generator = np.random.default_rng(seed)
-    return {
-        "small": str(small),
-        "large": str(large),
-        "n_latents": np.array(n_latents),
-        "mse": np.linspace(2, 1, len(kind)),
-        "l0": generator.uniform(30, 40, len(kind)),
-        "kind": np.array(kind),
-    }
+    found = Transition(
+        n_latents=np.array(n_latents),
+        mse=np.linspace(2, 1, len(kind)),
+        l0=generator.uniform(30, 40, len(kind)),
+        kind=np.array(kind, dtype=np.int8),
+        mse_large=1.0,
+        l0_large=35.0,
+        n_tokens=1000,
+    )
+    return {(str(small), str(large)): found}
 
 
 def test_figure5_table_holds_every_operation():
-    steps = [step(4, 8, novel=4), step(8, 12, novel=4, swaps=[])]
+    steps = step(4, 8, novel=4) | step(8, 12, novel=4, swaps=[])
     table = figure5_table(steps)
     assert list(table) == [
         "step", "small", "large", "operation", "kind", "n_latents", "mse", "l0"
     ]  # fmt: skip
-    for number, values in enumerate(steps):
+    for number, ((small, large), values) in enumerate(steps.items()):
         part = table[table["step"] == number]
-        assert part["operation"].tolist() == list(range(len(values["kind"])))
-        assert part["kind"].tolist() == [KINDS[kind] for kind in values["kind"]]
+        assert part["operation"].tolist() == list(range(len(values.kind)))
+        assert part["kind"].tolist() == [KINDS[kind] for kind in values.kind]
         for name in ("n_latents", "mse", "l0"):
-            np.testing.assert_array_equal(part[name], values[name])
-        assert set(part["small"]) == {values["small"]}
+            np.testing.assert_array_equal(part[name], getattr(values, name))
+        assert (set(part["small"]), set(part["large"])) == ({small}, {large})
     assert set(table["kind"]) == set(KINDS)
 
 
 def test_figure5_table_of_broken_steps():
-    broken = step()
-    broken["l0"] = broken["l0"][1:]
+    ((pair, sound),) = step().items()
     with pytest.raises(StudyError, match=r"4--8: .*differ in length"):
-        figure5_table([broken])
+        figure5_table({pair: replace(sound, l0=sound.l0[1:])})
     with pytest.raises(StudyError, match="kind holds 7"):
-        figure5_table([step() | {"kind": step()["kind"] + 7 - step()["kind"].max()}])
+        figure5_table({pair: replace(sound, kind=sound.kind + 7 - sound.kind.max())})
     with pytest.raises(StudyError, match=r"stitching\.transition"):
-        figure5_table([])
+        figure5_table({})
 
 
 def test_figure5_draws_every_operation_in_order():
-    table = figure5_table([step(4, 8, novel=4), step(8, 12, novel=4, swaps=[])])
+    table = figure5_table(step(4, 8, novel=4) | step(8, 12, novel=4, swaps=[]))
     figure = render(figure5(table))
     assert len(figure.axes) == 2
     for axes, quantity in zip(figure.axes, ("mse", "l0"), strict=True):
@@ -275,7 +292,7 @@ def test_figure5_draws_every_operation_in_order():
 
 
 def test_figure5_marks_and_names_every_sae_once():
-    table = figure5_table([step(4, 8, 4), step(8, 12, 4, swaps=[])])
+    table = figure5_table(step(4, 8, 4) | step(8, 12, 4, swaps=[]))
     figure = figure5(table)
     names = [text.get_text() for text in artists(figure, "SAE")]
     assert sorted(names) == ["SAE-12", "SAE-4", "SAE-8"]
@@ -289,28 +306,30 @@ def test_figure5_marks_and_names_every_sae_once():
 
 
 def test_figure5_without_novel_latents_or_drops():
-    table = figure5_table([step(4, 8, novel=0, swaps=[(4, 8)])])
+    table = figure5_table(step(4, 8, novel=0, swaps=[(4, 8)]))
     figure = render(figure5(table))
     assert legend_rows(figure) == ["subgraphs swapped"]
 
 
 def test_figure5_draws_fewer_of_many_operations_but_all_ends(monkeypatch):
     monkeypatch.setattr(figure5_module, "DRAWN", 100)
-    values = step(600, 1600, novel=900, swaps=[(1, 2)] * 150)
-    table = figure5_table([values])
+    ((pair, values),) = step(600, 1600, novel=900, swaps=[(1, 2)] * 150).items()
+    table = figure5_table({pair: values})
     figure = figure5(table)
     points = [line.get_xydata() for line in figure.axes[0].lines if line.get_gid() in KINDS]
     assert sum(map(len, points)) < 120
     ends = {(x, y) for line in points for x, y in line[[0, -1]]}
-    kind = values["kind"]
+    kind = values.kind
     for at in (0, *np.flatnonzero(np.diff(kind)), len(kind) - 1):
         if at or kind[1] == 1:
-            assert (values["n_latents"][at], values["mse"][at]) in ends
+            assert (values.n_latents[at], values.mse[at]) in ends
 
 
 def test_figure5_names_that_would_touch_stand_in_rows():
     sizes = [768, 800, 830, 12288]
-    steps = [step(a, b, novel=b - a, swaps=[]) for a, b in pairwise(sizes)]
+    steps = {}
+    for a, b in pairwise(sizes):
+        steps |= step(a, b, novel=b - a, swaps=[])
     figure = figure5(figure5_table(steps))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -394,13 +413,12 @@ def test_figure13_of_undefined_pairs_alone_and_of_none():
 
 
 def small_figures():
-    table4 = figure4_table(*latents(), theta=0.7)
-    table5 = figure5_table([step(4, 8, novel=4)])
+    table5 = figure5_table(step(4, 8, novel=4))
     rocs = {("576", "1152"): roc_of(0)}
     return {
         "figure4": (
-            figure4(table4, small="576", large="1152", theta=0.7, n_never_active=2),
-            table4,
+            figure4(latents(), 0.7, small="576", large="1152"),
+            figure4_table(latents(), 0.7),
         ),
         "figure5": (figure5(table5), table5),
         "figure13": (figure13(rocs, {}), figure13_table(rocs, {})),

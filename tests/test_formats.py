@@ -23,7 +23,7 @@ from oracle import dense_codes, random_sae
 from sae_stitching import pretrained
 from sae_stitching.errors import StudyError
 from sae_stitching.formats import Layout, saelens
-from sae_stitching.pretrained import fetch, fitted, load_pretrained
+from sae_stitching.pretrained import fetch, fitted, load_sae
 from sae_stitching.sae import ARCHITECTURES, SAE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -183,8 +183,8 @@ def top(pre: Tensor, k: int) -> Tensor:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_what_is_exported_comes_back(tmp_path, architecture, applies):
     sae = make(architecture, apply_b_dec_to_input=applies)
-    layout = saelens.write(sae, tmp_path / "new" / "sae", context_size=32)
-    back = load_pretrained(tmp_path / "new" / "sae")
+    layout = saelens.export_saelens(sae, tmp_path / "new" / "sae", context_size=32)
+    back = load_sae(tmp_path / "new" / "sae")
     for name in TENSORS:
         ours, theirs = getattr(sae, name), getattr(back, name)
         assert (ours is None) == (theirs is None)
@@ -198,7 +198,7 @@ def test_what_is_exported_comes_back(tmp_path, architecture, applies):
     cfg = json.loads(Path(str(layout.settings)).read_text())
     assert cfg["metadata"]["context_size"] == 32
     before = [Path(path).read_bytes() for path in (layout.settings, layout.weights)]
-    saelens.write(sae, tmp_path / "new" / "sae", context_size=32)
+    saelens.export_saelens(sae, tmp_path / "new" / "sae", context_size=32)
     assert before == [Path(path).read_bytes() for path in (layout.settings, layout.weights)]
     assert len(list((tmp_path / "new" / "sae").iterdir())) == 2
 
@@ -215,7 +215,7 @@ def test_saelens_gated(tmp_path, applies):
         inner = (x - w.b_dec * applies) @ w.W_enc
         return (inner + w.b_gate > 0) * (inner * w.r_mag.exp() + w.b_mag).relu()
 
-    sae = load_pretrained(folder)
+    sae = load_sae(folder)
     assert sae.architecture == "gated"
     check(sae, codes, lambda f: f @ w.W_dec + w.b_dec)
 
@@ -226,7 +226,7 @@ def test_saelens_topk_by_decoder_norm(tmp_path):
     tensors["W_dec"][4] = 0.0
     w, norms = double(tensors), tensors["W_dec"].double().norm(dim=1)
     options = {"architecture": "topk", "k": 3, "rescale_acts_by_decoder_norm": True}
-    sae = load_pretrained(saelens_folder(tmp_path, CFG, tensors, **options))
+    sae = load_sae(saelens_folder(tmp_path, CFG, tensors, **options))
 
     def codes(x: Tensor) -> Tensor:
         return top(((x - w.b_dec) @ w.W_enc + w.b_enc) * norms, 3)
@@ -234,7 +234,7 @@ def test_saelens_topk_by_decoder_norm(tmp_path):
     check(sae, codes, lambda f: f @ (w.W_dec / norms.clamp(min=1e-9)[:, None]) + w.b_dec)
     # Without the rescaling other latents are chosen.
     options["rescale_acts_by_decoder_norm"] = False
-    plain = load_pretrained(saelens_folder(tmp_path, CFG, tensors, **options))
+    plain = load_sae(saelens_folder(tmp_path, CFG, tensors, **options))
     assert not torch.equal(
         plain.encode(inputs()).to_dense() > 0, sae.encode(inputs()).to_dense() > 0
     )
@@ -256,7 +256,7 @@ def test_older_saelens(tmp_path, case):
     changes, shapes = OLD[case]
     tensors = weights(**shapes)
     w = double(tensors)
-    sae = load_pretrained(saelens_folder(tmp_path, OLD_CFG, tensors, **changes))
+    sae = load_sae(saelens_folder(tmp_path, OLD_CFG, tensors, **changes))
     assert (sae.hook, sae.model) == (HOOK, "gpt2-small")
     applies = changes.get("apply_b_dec_to_input", True)
     assert sae.apply_b_dec_to_input == applies
@@ -273,7 +273,7 @@ def test_older_saelens_topk(tmp_path, key):
     tensors = weights(**STANDARD)
     w = double(tensors)
     changes = {key: "topk", "activation_fn_kwargs": {"k": 3}}
-    sae = load_pretrained(saelens_folder(tmp_path, OLD_CFG, tensors, **changes))
+    sae = load_sae(saelens_folder(tmp_path, OLD_CFG, tensors, **changes))
     assert (sae.architecture, sae.k) == ("topk", 3)
     check(
         sae,
@@ -285,13 +285,13 @@ def test_older_saelens_topk(tmp_path, key):
 def test_scaling_factors(tmp_path):
     tensors = weights(**STANDARD)
     w = double(tensors)
-    plain = load_pretrained(saelens_folder(tmp_path, OLD_CFG, tensors))
+    plain = load_sae(saelens_folder(tmp_path, OLD_CFG, tensors))
     ones = {**tensors, "scaling_factor": torch.ones(D_SAE)}
-    same = load_pretrained(saelens_folder(tmp_path, OLD_CFG, ones))
+    same = load_sae(saelens_folder(tmp_path, OLD_CFG, ones))
     assert torch.equal(same.W_dec, plain.W_dec)
     factor = torch.linspace(0.5, 2, D_SAE)
     scaled = {**tensors, "scaling_factor": factor}
-    sae = load_pretrained(saelens_folder(tmp_path, OLD_CFG, scaled, finetuning_scaling_factor=True))
+    sae = load_sae(saelens_folder(tmp_path, OLD_CFG, scaled, finetuning_scaling_factor=True))
     check(
         sae,
         lambda x: ((x - w.b_dec) @ w.W_enc + w.b_enc).relu(),
@@ -299,13 +299,13 @@ def test_scaling_factors(tmp_path):
     )
     saelens_folder(tmp_path, OLD_CFG, scaled)
     with pytest.raises(StudyError, match="finetuning_scaling_factor is not set"):
-        load_pretrained(tmp_path)
+        load_sae(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_precisions(tmp_path, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in weights(**STANDARD).items()}
-    sae = load_pretrained(saelens_folder(tmp_path, CFG, tensors))
+    sae = load_sae(saelens_folder(tmp_path, CFG, tensors))
     for name, tensor in tensors.items():
         assert torch.equal(getattr(sae, name), tensor.float())
 
@@ -324,7 +324,7 @@ def test_gemma_scope(tmp_path, capital):
         for name, tensor in tensors.items()
     }
     np.savez(folder / "params.npz", **arrays)
-    sae = load_pretrained(folder)
+    sae = load_sae(folder)
     # What leaves block 7 enters block 8.
     assert sae.hook == "blocks.7.hook_resid_post"
     assert fit(sae).hook == HOOK
@@ -416,7 +416,7 @@ DICTIONARIES = {
 @pytest.mark.parametrize("kind", DICTIONARIES)
 def test_dictionary_learning(tmp_path, kind):
     tensors, codes, decode = dictionary_case(kind)
-    sae = load_pretrained(dictionary_folder(tmp_path, kind, tensors, k=3))
+    sae = load_sae(dictionary_folder(tmp_path, kind, tensors, k=3))
     assert sae.architecture == DICTIONARIES[kind]
     assert (sae.hook, sae.model) == ("blocks.7.hook_resid_post", "EleutherAI/pythia-70m")
     check(sae, codes, decode)
@@ -425,7 +425,7 @@ def test_dictionary_learning(tmp_path, kind):
 def test_dictionary_of_unit_norm_keeps_its_weights(tmp_path):
     tensors, _, _ = dictionary_case("AutoEncoder")
     tensors["decoder.weight"] /= tensors["decoder.weight"].norm(dim=0)
-    sae = load_pretrained(dictionary_folder(tmp_path, "AutoEncoder", tensors))
+    sae = load_sae(dictionary_folder(tmp_path, "AutoEncoder", tensors))
     assert torch.equal(sae.W_dec, tensors["decoder.weight"].T)
     assert torch.equal(sae.b_enc, tensors["encoder.bias"])
 
@@ -443,7 +443,7 @@ def test_dictionary_of_unit_norm_keeps_its_weights(tmp_path):
 def test_sparsify(tmp_path, folder, hook):
     tensors = weights(**SPARSIFY)
     w = double(tensors)
-    sae = load_pretrained(sparsify_folder(tmp_path / folder, tensors))
+    sae = load_sae(sparsify_folder(tmp_path / folder, tensors))
     assert sae.hook == hook
     check(
         sae,
@@ -460,7 +460,7 @@ def test_the_size_of_sparsify_may_be_a_factor(tmp_path):
         "W_dec": (3 * D_MODEL, D_MODEL),
     }
     folder = sparsify_folder(tmp_path, weights(**shapes), num_latents=0, expansion_factor=3)
-    assert load_pretrained(folder).d_sae == 3 * D_MODEL
+    assert load_sae(folder).d_sae == 3 * D_MODEL
 
 
 # What is refused
@@ -521,7 +521,7 @@ def test_a_wrong_tensor_is_named(tmp_path, case):
     change, message = BAD_TENSORS[case]
     folder = saelens_folder(tmp_path, CFG, spoilt(change))
     with pytest.raises(StudyError) as caught:
-        load_pretrained(folder)
+        load_sae(folder)
     assert str(caught.value) == f"{folder / T}: {message}"
 
 
@@ -583,7 +583,7 @@ def test_a_setting_that_cannot_be_imported_is_named(tmp_path, case):
     changes, message = BAD_CFG[case]
     folder = saelens_folder(tmp_path, CFG, weights(**STANDARD), **changes)
     with pytest.raises(StudyError) as caught:
-        load_pretrained(folder)
+        load_sae(folder)
     assert str(caught.value) == f"{folder / 'cfg.json'}: {message}"
 
 
@@ -605,7 +605,7 @@ def test_a_setting_that_cannot_be_imported_is_named(tmp_path, case):
 def test_an_older_setting_that_cannot_be_imported_is_named(tmp_path, changes, message):
     folder = saelens_folder(tmp_path, OLD_CFG, weights(**STANDARD), **changes)
     with pytest.raises(StudyError, match=re.escape(f"{folder / 'cfg.json'}: {message}")):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 @pytest.mark.parametrize(
@@ -620,7 +620,7 @@ def test_an_older_setting_that_cannot_be_imported_is_named(tmp_path, changes, me
 def test_a_setting_of_sparsify_that_cannot_be_imported_is_named(tmp_path, changes, message):
     folder = sparsify_folder(tmp_path, weights(**SPARSIFY), **changes)
     with pytest.raises(StudyError, match=re.escape(f"{folder / 'cfg.json'}: {message}")):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 def test_a_dictionary_of_another_class_is_named(tmp_path):
@@ -628,7 +628,7 @@ def test_a_dictionary_of_another_class_is_named(tmp_path):
     with pytest.raises(
         StudyError, match=r"config\.json: trainer\.dict_class is 'CrossCoder'; only"
     ):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 def test_a_latent_that_cannot_be_brought_to_unit_norm(tmp_path):
@@ -636,7 +636,7 @@ def test_a_latent_that_cannot_be_brought_to_unit_norm(tmp_path):
     tensors["decoder.weight"][:, 3] = 0.0
     folder = dictionary_folder(tmp_path, "AutoEncoder", tensors)
     with pytest.raises(StudyError, match=r"ae\.pt: decoder\.weight is zero for latent 3"):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 def test_gemma_scope_of_wrong_shapes(tmp_path):
@@ -646,7 +646,7 @@ def test_gemma_scope_of_wrong_shapes(tmp_path):
         arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
         np.savez(path, **{n: a for n, a in {**arrays, **changes}.items() if a is not None})
         with pytest.raises(StudyError) as caught:
-            load_pretrained(path)
+            load_sae(path)
         return str(caught.value).removeprefix(f"{path}: ")
 
     assert complaint(b_dec=None).startswith("tensor b_dec is missing; the file has W_enc, W_dec")
@@ -663,7 +663,7 @@ def test_transcoders_of_gemma_scope_are_no_saes(tmp_path):
     arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
     np.savez(folder / "params.npz", **arrays)
     with pytest.raises(StudyError, match="is one of Gemma Scope's transcoders, no SAE"):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 # Damage and malice
@@ -685,10 +685,10 @@ def test_no_code_of_a_file_is_run(tmp_path):
     executed = tmp_path / "executed"
     torch.save({**tensors, "bias": Code(executed)}, folder / "ae.pt")
     with pytest.raises(StudyError, match=r"ae\.pt: holds \S+, which is no tensor and could run"):
-        load_pretrained(folder)
+        load_sae(folder)
     (folder / "ae.pt").write_bytes(pickle.dumps(Code(executed), protocol=2))
     with pytest.raises(StudyError, match=r"ae\.pt: "):
-        load_pretrained(folder)
+        load_sae(folder)
     arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
     for content in (pickle.dumps(Code(executed), protocol=2), None):
         path = tmp_path / "params.npz"
@@ -697,7 +697,7 @@ def test_no_code_of_a_file_is_run(tmp_path):
         else:
             path.write_bytes(content)
         with pytest.raises(StudyError, match=r"params\.npz: not a whole npz file"):
-            load_pretrained(path)
+            load_sae(path)
     assert not executed.exists()
 
 
@@ -713,7 +713,7 @@ def test_a_file_of_something_else(tmp_path, content, message):
     folder = dictionary_folder(tmp_path, "AutoEncoder", {})
     torch.save(content, folder / "ae.pt")
     with pytest.raises(StudyError, match=re.escape(f"{folder / 'ae.pt'}: {message}")):
-        load_pretrained(folder)
+        load_sae(folder)
 
 
 @pytest.mark.parametrize(
@@ -729,7 +729,7 @@ def test_settings_that_are_no_settings(tmp_path, content, message):
     folder = saelens_folder(tmp_path, CFG, weights(**STANDARD))
     (folder / "cfg.json").write_bytes(content)
     with pytest.raises(StudyError) as caught:
-        load_pretrained(folder)
+        load_sae(folder)
     assert str(caught.value).startswith(f"{folder / 'cfg.json'}: {message}")
     assert "\n" not in str(caught.value)
 
@@ -756,7 +756,7 @@ def test_a_truncated_file_is_named(whole, format, share):
     path.write_bytes(content[: int(share * len(content))])
     try:
         with pytest.raises(StudyError) as caught:
-            load_pretrained(path)
+            load_sae(path)
     finally:
         path.write_bytes(content)
     assert str(caught.value).startswith(f"{path}: ")
@@ -770,7 +770,7 @@ def test_any_bytes_give_one_line(whole, content, format):
     path.write_bytes(content)
     try:
         with pytest.raises(StudyError) as caught:
-            load_pretrained(path)
+            load_sae(path)
     finally:
         path.write_bytes(before)
     assert "\n" not in str(caught.value)
@@ -847,7 +847,7 @@ def test_an_sae_is_fetched(hub, path):
     folder = saelens_folder(hub.folder / "768", CFG, weights(**STANDARD))
     layout = fetch("somebody/saes", REVISION, path)
     assert layout == Layout("saelens", str(folder / T), str(folder / "cfg.json"))
-    assert pretrained.read_layout(layout).d_sae == D_SAE
+    assert load_sae(layout.weights, format=layout.format).d_sae == D_SAE
 
 
 def test_a_branch_is_fetched_with_a_warning_that_names_the_commit(hub, caplog):
@@ -923,7 +923,7 @@ def test_what_was_fetched_needs_no_connection(tmp_path, monkeypatch):
     arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
     np.savez(folder / "params.npz", **arrays)
     layout = fetch("google/gemma-scope-2b-pt-res", REVISION, name, "gemma-scope")
-    assert pretrained.read_layout(layout).hook == "blocks.7.hook_resid_post"
+    assert load_sae(layout.weights, format=layout.format).hook == "blocks.7.hook_resid_post"
     # Which other formats' files the commit lacks is kept too.
     lacks = cached / ".no_exist" / REVISION / name
     lacks.mkdir(parents=True)
@@ -945,6 +945,6 @@ def test_a_folder_of_nothing_is_named():
 def test_export_needs_no_gradient_and_no_order_in_memory(tmp_path):
     sae = make("jumprelu")
     strided = replace(sae, W_enc=sae.W_enc.T.contiguous().T.requires_grad_())
-    layout = saelens.write(strided, tmp_path)
+    layout = saelens.export_saelens(strided, tmp_path)
     assert torch.equal(load_file(layout.weights)["W_enc"], sae.W_enc)
-    assert (dense_codes(load_pretrained(tmp_path), inputs()) > 0).any()
+    assert (dense_codes(load_sae(tmp_path), inputs()) > 0).any()

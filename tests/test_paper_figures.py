@@ -7,6 +7,7 @@ import torch
 from matplotlib.colors import to_rgb
 from pictures import GREATEST, MEAN, check_picture, differences, drawn
 from sae_stitching.activation_similarity import ActivationSimilarity
+from sae_stitching.decoder_similarity import similarity
 from sae_stitching.figures import style as look
 from sae_stitching.figures.figure3 import figure3, figure3_table, telling_component
 from sae_stitching.figures.figure4 import figure4, figure4_table
@@ -31,7 +32,6 @@ from sae_stitching.insertions import Insertions
 from sae_stitching.latent_families import component_types, family
 from sae_stitching.random_insertion import RandomInsertion
 from sae_stitching.significance import p_values, significance_rows
-from sae_stitching.similarity import similarity
 from sae_stitching.subgraphs import connected_subgraphs
 from sae_stitching.swaps import Swaps
 from sae_stitching.transition_orders import TransitionOrders
@@ -57,7 +57,7 @@ def dictionaries(seed=0, d_model=6, d_small=12, extra=14):
     copies = small[: d_small // 2].repeat_interleave(2, 0)
     large = torch.cat([copies + 0.25 * torch.randn(copies.shape, generator=generator),
                        torch.randn(extra, d_model, generator=generator)])  # fmt: skip
-    cosines = similarity(large, small, floor=0.3)
+    cosines = similarity(small, large, floor=0.3)
     return cosines, connected_subgraphs(cosines, 0.8)
 
 
@@ -68,7 +68,7 @@ def swaps_of(graph, seed=0):
              for side in (graph.component_small, graph.component_large)]  # fmt: skip
     delta = generator.normal(0.002, 0.002, n)
     return Swaps(delta, np.abs(delta) / 5, generator.normal(-0.01, 0.01, n), *sizes,
-                 mse_small=4.0, l0_small=20.0)  # fmt: skip
+                 mse_small=4.0, l0_small=20.0, n_tokens=1000)  # fmt: skip
 
 
 def test_figure3(tmp_path):
@@ -229,7 +229,7 @@ def test_figure14_gives_the_change_of_every_swap_in_percent(tmp_path):
         generator = np.random.default_rng(i)
         delta = generator.normal(0.002, 0.002, n)
         swaps[pair] = Swaps(delta, delta, generator.normal(-0.01, 0.01, n), np.full(n, 1),
-                            np.full(n, 2), mse_small=4.0, l0_small=20.0)  # fmt: skip
+                            np.full(n, 2), mse_small=4.0, l0_small=20.0, n_tokens=1000)  # fmt: skip
     table = figure14_table(swaps)
     assert len(table) == 100
     rows = look.of_pair(table, PAIRS[0])
@@ -413,10 +413,10 @@ def test_significance_of_one_sequence_and_of_an_empty_group():
 
 
 def test_figures_4_and_18_look_as_stored(tmp_path):
-    table = figure4_table(*latents(), theta=0.7)
-    settings = {"small": "576", "large": "1152", "theta": 0.7, "n_never_active": 66}
-    check(figure4(table, **settings), table, "figure4", tmp_path)
-    figure = figure4(table, **settings, symlog=True)
+    table = figure4_table(latents(), theta=0.7)
+    settings = {"theta": 0.7, "small": "576", "large": "1152"}
+    check(figure4(latents(), **settings), table, "figure4", tmp_path)
+    figure = figure4(latents(), **settings, symlog=True)
     (inside,) = artists(figure, "latents")
     assert len(inside.get_offsets()) == len(table)  # nothing lies beyond
     assert inside.axes.get_yscale() == "symlog"
@@ -431,7 +431,7 @@ def test_figures_4_and_18_look_as_stored(tmp_path):
 
 
 def test_figures_5_and_19_look_as_stored(tmp_path):
-    table = figure5_table([step(4, 8, novel=4), step(8, 12, novel=4, swaps=[])])
+    table = figure5_table(step(4, 8, novel=4) | step(8, 12, novel=4, swaps=[]))
     check(figure5(table), table, "figure5", tmp_path)
     figure = figure5(table, mse_only=True)
     assert len(figure.axes) == 1 and "Mean L0" not in texts(figure)
@@ -450,12 +450,10 @@ def test_figure13_looks_as_stored():
 
 
 def test_the_comparison_tells_figures_apart():
-    table = figure4_table(*latents(), theta=0.7)
-    settings = {"small": "576", "large": "1152", "n_never_active": 66}
-    first = drawn(figure4(table, theta=0.7, **settings))
+    settings = {"small": "576", "large": "1152"}
+    first = drawn(figure4(latents(), 0.7, **settings))
     assert differences(first, first) == (0, 0)
-    for other in (figure4(table, theta=0.5, **settings),
-                  figure4(table.iloc[:300], theta=0.7, **settings)):  # fmt: skip
+    for other in (figure4(latents(), 0.5, **settings), figure4(latents(360), 0.7, **settings)):
         mean, greatest = differences(first, drawn(other))
         assert mean > MEAN or greatest > GREATEST
 

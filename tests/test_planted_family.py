@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 from sae_stitching.codes import encode_shards, open_codes
+from sae_stitching.decoder_similarity import load_similarity, write_similarity
 from sae_stitching.evaluation import evaluate
 from sae_stitching.insertions import insertion_effects, load_insertions, write_insertions
 from sae_stitching.pairs import open_pair
 from sae_stitching.roc import novelty_roc
 from sae_stitching.sae import SAE, save_sae
-from sae_stitching.similarity import load_similarity, write_similarity
 from sae_stitching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
 from sae_stitching.swaps import swap_effects
 from sae_stitching.threshold import threshold_curve
-from sae_stitching.transition import DROP, INSERT, START, SWAP, transition
+from sae_stitching.transitions import DROP, INSERT, START, SWAP, transition
 from shards import HOOK, write_shards
 
 D_MODEL = 24
@@ -80,13 +80,13 @@ def family(tmp_path_factory):
         save_sae(its_sae, getattr(files, name), **ORIGIN)
         encode_shards(its_sae, shards.paths, getattr(files, f"codes_{name}"), **ORIGIN)
     options = {"floor": 0.3, "full_matrix_mb": 1}
-    write_similarity(saes["large"], saes["small"], folder / "similarity.h5", **options, **ORIGIN)
+    write_similarity(saes["small"], saes["large"], folder / "similarity.h5", **options, **ORIGIN)
     similarity = load_similarity(folder / "similarity.h5", study="test")
     subgraphs = connected_subgraphs(similarity, 0.7)
     write_subgraphs(subgraphs, folder / "subgraphs.h5", **ORIGIN)
     with open_pair(files, study="test") as pair:
-        path = folder / "insertions.h5"
-        write_insertions(insertion_effects(pair), similarity.max_cosine_large, path, **ORIGIN)
+        found = insertion_effects(pair, similarity)
+    write_insertions(found, folder / "insertions.h5", **ORIGIN)
     return SimpleNamespace(
         **saes,
         x=x,
@@ -150,22 +150,14 @@ def test_inserting_novel_latents_lowers_the_mse_and_copies_raise_it(family):
 
 
 def test_the_max_cosine_tells_them_apart(family):
-    insertions = family.insertions
-    roc = novelty_roc(
-        insertions.delta_mse,
-        insertions.max_cosine,
-        insertions.n_active,
-        bootstrap_samples=50,
-        confidence=0.95,
-        seed=0,
-    )
+    roc = novelty_roc(family.insertions, bootstrap_samples=50)
     assert roc.auc == 1.0
     assert roc.at(0.7) == (0.0, 1.0)
 
 
 def test_the_best_threshold_lies_between_novel_and_split_latents(family):
     with open_pair(family.files) as pair:
-        curve = threshold_curve(pair, family.similarity.max_cosine_large)
+        curve = threshold_curve(pair, family.similarity)
     novel = family.parents < 0
     cosine = family.similarity.max_cosine_large
     assert cosine[novel].max() < curve.best <= cosine[~novel].min()
@@ -185,9 +177,9 @@ def test_swapping_copies_changes_nothing_and_splits_help(family):
 
 def test_the_transition_ends_at_nothing_left_to_explain(family):
     with open_pair(family.files) as pair:
-        path, kinds = transition(pair, family.subgraphs)
+        path = transition(pair, family.subgraphs)
     n_swaps = len(COPIED) + len(SPLIT)
-    assert kinds.tolist() == [START] + [INSERT] * N_NOVEL + [SWAP] * n_swaps + [DROP]
+    assert path.kind.tolist() == [START] + [INSERT] * N_NOVEL + [SWAP] * n_swaps + [DROP]
     assert (np.diff(path.mse[: N_NOVEL + 1]) < 0).all()
     # Nothing that follows takes the MSE up again by more than rounding.
     assert (np.diff(path.mse[N_NOVEL:]) < 1e-3 * path.mse[0]).all()

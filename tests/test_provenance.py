@@ -150,7 +150,7 @@ def test_scripts_of_the_workflow_are_followed_into_the_library():
     training, figure = scripts / "train_sae.py", scripts / "figure5.py"
     names = {path.name for path in provenance._closure(training)}
     assert {"train_sae.py", "job.py", "training.py", "sparse.py", "store.py"} <= names
-    assert not {"figure5.py", "transition.py", "roc.py"} & names
+    assert not {"figure5.py", "transitions.py", "roc.py"} & names
     assert code_hash(training) != code_hash(figure)
 
 

@@ -12,7 +12,7 @@ import torch
 from sae_stitching import training
 from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.errors import StudyError
-from sae_stitching.sae import SAE, fingerprint, load_sae
+from sae_stitching.sae import SAE, fingerprint, read_sae
 from sae_stitching.training import Trainer, TrainingConfig, checkpoint_path, discard_checkpoints
 from shards import write_shards
 
@@ -173,4 +173,4 @@ def test_sigkill_at_any_moment(shards, tmp_path):
     if not target.exists():
         subprocess.run(command, check=True)
     expected: SAE = Trainer(small_config("relu", steps=steps), shards).train("whole")
-    assert fingerprint(load_sae(target)) == fingerprint(expected)
+    assert fingerprint(read_sae(target)) == fingerprint(expected)

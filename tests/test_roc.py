@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sae_stitching import roc as roc_module
 from sae_stitching.errors import StudyError
+from sae_stitching.insertions import Insertions
 from sae_stitching.roc import bootstrap_auc, load_roc, novelty_roc, write_roc
 from sklearn.metrics import roc_auc_score
 
@@ -22,6 +23,12 @@ def latents(n=300, seed=0, dtype=np.float32):
     return delta, cosine, generator.integers(1, 50, n)
 
 
+def roc_of(delta, cosine, n_active, **settings):
+    """ROC of latents whose standard errors and MSEs are no matter."""
+    error = np.full(len(delta), np.nan)
+    return novelty_roc(Insertions(delta, error, n_active, cosine, 4.0, 3.5, 100), **settings)
+
+
 def counted(delta, cosine, theta):
     """FPR and TPR of Eq. 6 as it stands."""
     novel, positive = cosine < theta, delta < 0
@@ -30,7 +37,7 @@ def counted(delta, cosine, theta):
 
 def test_auc_is_scikit_learns():
     delta, cosine, n_active = latents()
-    roc = novelty_roc(delta, cosine, n_active, bootstrap_samples=200, confidence=0.9, seed=1)
+    roc = roc_of(delta, cosine, n_active, bootstrap_samples=200, confidence=0.9, seed=1)
     assert roc.auc == roc_auc_score(delta < 0, -cosine)
     assert roc.auc_low < roc.auc < roc.auc_high
     assert (roc.n_positive, roc.n_negative) == ((delta < 0).sum(), (delta >= 0).sum())
@@ -40,7 +47,7 @@ def test_auc_is_scikit_learns():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_threshold_gives_its_point_by_eq_6(dtype):
     delta, cosine, n_active = latents(dtype=dtype)
-    roc = novelty_roc(delta, cosine, n_active, **NO_INTERVAL)
+    roc = roc_of(delta, cosine, n_active, **NO_INTERVAL)
     assert (roc.fpr[0], roc.tpr[0], roc.fpr[-1], roc.tpr[-1]) == (0, 0, 1, 1)
     for fpr, tpr, theta in zip(roc.fpr, roc.tpr, roc.thresholds, strict=True):
         assert counted(delta, cosine, theta) == pytest.approx((fpr, tpr), abs=1e-15)
@@ -54,7 +61,7 @@ def test_point_and_best_threshold_of_any_latents(data):
     cosine = data.draw(hnp.arrays(np.float32, n, elements=floats))
     delta = data.draw(hnp.arrays(np.float64, n, elements=st.sampled_from([-2.0, -1.0, 0.0, 1.0])))
     theta = data.draw(st.floats(-1.5, 1.5) | st.sampled_from([float(c) for c in cosine]))
-    roc = novelty_roc(delta, cosine, np.ones(n), **NO_INTERVAL)
+    roc = roc_of(delta, cosine, np.ones(n), **NO_INTERVAL)
     assert roc.n_positive + roc.n_negative == n
     if not roc.defined:
         assert len(set(delta < 0)) == 1
@@ -70,7 +77,7 @@ def test_point_and_best_threshold_of_any_latents(data):
 
 def test_best_threshold_is_midway_between_its_neighbours():
     delta, cosine = np.array([-1.0, -1, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9])
-    roc = novelty_roc(delta, cosine, np.ones(4), **NO_INTERVAL)
+    roc = roc_of(delta, cosine, np.ones(4), **NO_INTERVAL)
     assert roc.theta_best == pytest.approx(0.5)
     assert roc.auc == 1
     assert roc.at(0.6) == (0, 1)  # strictly below
@@ -80,7 +87,7 @@ def test_best_threshold_is_midway_between_its_neighbours():
 def test_best_threshold_between_adjacent_floats():
     low = np.float32(0.7)
     cosine = np.array([low, np.nextafter(low, np.float32(1))])
-    roc = novelty_roc(np.array([-1.0, 1]), cosine, np.ones(2), **NO_INTERVAL)
+    roc = roc_of(np.array([-1.0, 1]), cosine, np.ones(2), **NO_INTERVAL)
     assert counted(np.array([-1.0, 1]), cosine, roc.theta_best) == (0, 1)
 
 
@@ -89,8 +96,8 @@ def test_latents_that_are_never_active_are_left_out_and_counted():
     n_active[::3] = 0
     delta[::3] = np.nan
     kept = n_active > 0
-    roc = novelty_roc(delta, cosine, n_active, bootstrap_samples=50, confidence=0.9, seed=0)
-    same = novelty_roc(
+    roc = roc_of(delta, cosine, n_active, bootstrap_samples=50, confidence=0.9, seed=0)
+    same = roc_of(
         delta[kept], cosine[kept], n_active[kept], bootstrap_samples=50, confidence=0.9, seed=0
     )
     assert roc.n_never_active == (~kept).sum()
@@ -111,19 +118,19 @@ def test_bootstrap_is_scikit_learns_on_each_resample(monkeypatch, draws):
 def test_interval_is_the_percentile_interval_and_seeded():
     delta, cosine, n_active = latents()
     settings = {"bootstrap_samples": 300, "confidence": 0.8}
-    roc = novelty_roc(delta, cosine, n_active, seed=3, **settings)
+    roc = roc_of(delta, cosine, n_active, seed=3, **settings)
     expected = np.quantile(bootstrap_auc(delta < 0, cosine, 300, 3), [0.1, 0.9])
     assert (roc.auc_low, roc.auc_high) == pytest.approx(expected, abs=1e-15)
-    again = novelty_roc(delta, cosine, n_active, seed=3, **settings)
+    again = roc_of(delta, cosine, n_active, seed=3, **settings)
     assert (again.auc_low, again.auc_high) == (roc.auc_low, roc.auc_high)
-    other = novelty_roc(delta, cosine, n_active, seed=4, **settings)
+    other = roc_of(delta, cosine, n_active, seed=4, **settings)
     assert (other.auc_low, other.auc_high) != (roc.auc_low, roc.auc_high)
 
 
 def test_resamples_of_one_class_are_left_out_with_a_warning(caplog):
     delta, cosine = np.array([-1.0, 1, 1]), np.array([0.1, 0.5, 0.6])
     with caplog.at_level(logging.WARNING):
-        roc = novelty_roc(delta, cosine, np.ones(3), bootstrap_samples=60, confidence=0.9, seed=0)
+        roc = roc_of(delta, cosine, np.ones(3), bootstrap_samples=60, confidence=0.9, seed=0)
     assert "left out of the AUC's interval" in caplog.text
     assert (roc.auc_low, roc.auc, roc.auc_high) == (1, 1, 1)
 
@@ -135,7 +142,7 @@ def test_resamples_of_one_class_are_left_out_with_a_warning(caplog):
 def test_one_class_is_undefined_with_a_warning(caplog, tmp_path, delta, n_active):
     arrays = np.array(delta), np.array([0.2, 0.9]), np.array(n_active)
     with caplog.at_level(logging.WARNING):
-        roc = novelty_roc(*arrays, bootstrap_samples=10, confidence=0.95, seed=0)
+        roc = roc_of(*arrays, bootstrap_samples=10, confidence=0.95, seed=0)
     assert "one class only" in caplog.text
     assert not roc.defined
     assert roc.fpr.size == roc.tpr.size == roc.thresholds.size == 0
@@ -149,7 +156,7 @@ def test_one_class_is_undefined_with_a_warning(caplog, tmp_path, delta, n_active
 
 
 def test_file_reads_back_and_is_the_same_bytes(tmp_path):
-    roc = novelty_roc(*latents(), bootstrap_samples=20, confidence=0.95, seed=0)
+    roc = roc_of(*latents(), bootstrap_samples=20, confidence=0.95, seed=0)
     for name in ("a.h5", "b.h5"):
         write_roc(roc, tmp_path / name, study="tiny", provenance={"seed": 0})
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
@@ -161,11 +168,11 @@ def test_file_reads_back_and_is_the_same_bytes(tmp_path):
 def test_wrong_input_says_what_is_wrong(tmp_path):
     delta, cosine, n_active = latents()
     with pytest.raises(StudyError, match=r"max_cosine \(299,\)"):
-        novelty_roc(delta, cosine[1:], n_active, **NO_INTERVAL)
+        roc_of(delta, cosine[1:], n_active, **NO_INTERVAL)
     with pytest.raises(StudyError, match=r"stitching\.confidence: 95"):
-        novelty_roc(delta, cosine, n_active, bootstrap_samples=1, confidence=95, seed=0)
+        roc_of(delta, cosine, n_active, bootstrap_samples=1, confidence=95, seed=0)
     delta[5] = np.inf
     with pytest.raises(StudyError, match="delta_mse: latent 5 is inf"):
-        novelty_roc(delta, cosine, n_active, **NO_INTERVAL)
+        roc_of(delta, cosine, n_active, **NO_INTERVAL)
     with pytest.raises(StudyError, match="no such file"):
         load_roc(tmp_path / "missing.h5")

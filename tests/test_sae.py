@@ -19,7 +19,7 @@ from sae_stitching.sae import (
     SAE,
     fingerprint,
     load_decoder,
-    load_sae,
+    read_sae,
     save_sae,
 )
 
@@ -121,7 +121,7 @@ def test_double():
 def test_a_file_gives_back_the_sae(tmp_path, architecture, applies):
     sae = make(5, architecture, applies=applies)
     sae = replace(sae, hook="blocks.3.hook_mlp_out", model="tiny")
-    loaded = load_sae(save(sae, tmp_path / "saes" / "9.h5"), study="test")
+    loaded = read_sae(save(sae, tmp_path / "saes" / "9.h5"), study="test")
     for name in TENSORS:
         ours, theirs = getattr(sae, name), getattr(loaded, name)
         assert (ours is None) == (theirs is None)
@@ -137,7 +137,7 @@ def test_weights_with_strides_and_gradients_are_saved_as_they_read(tmp_path):
     sae = make(5, "relu")
     strided = replace(sae, W_enc=sae.W_enc.T.contiguous().T.requires_grad_())
     assert fingerprint(strided) == fingerprint(sae)
-    assert torch.equal(load_sae(save(strided, tmp_path / "9.h5")).W_enc, sae.W_enc)
+    assert torch.equal(read_sae(save(strided, tmp_path / "9.h5")).W_enc, sae.W_enc)
 
 
 def test_the_same_sae_gives_the_same_bytes(tmp_path):
@@ -247,10 +247,10 @@ def test_a_wrong_file_is_not_loaded(tmp_path, case):
         if wrong.k:
             file.attrs["k"] = wrong.k
     with pytest.raises(StudyError, match=re.escape(f"{path}: {message}")):
-        load_sae(path)
+        read_sae(path)
 
 
-readers = pytest.mark.parametrize("load", [load_sae, load_decoder])
+readers = pytest.mark.parametrize("load", [read_sae, load_decoder])
 
 
 @pytest.mark.parametrize("name", TENSORS[:4])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_stitching.decoder_similarity import Similarity, novel_latents, similarity
 from sae_stitching.errors import StudyError
-from sae_stitching.similarity import Similarity, novel_latents, similarity
 from sae_stitching.subgraphs import (
     connected_subgraphs,
     load_subgraphs,
@@ -48,7 +48,7 @@ def similarities(draw):
         W_large, W_small = (
             torch.randn(d, d_model, generator=generator, dtype=dtype) for d in (d_large, d_small)
         )
-        return similarity(W_large, W_small, floor=-1.0, keep=True)
+        return similarity(W_small, W_large, floor=-1.0, keep=True)
     rng = np.random.default_rng(seed)
     return from_matrix(np.round(rng.uniform(-1, 1, (d_large, d_small)), 1), -1.0)
 

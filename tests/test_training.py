@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.errors import StudyError
-from sae_stitching.sae import fingerprint, load_sae, save_sae
+from sae_stitching.sae import fingerprint, read_sae, save_sae
 from sae_stitching.training import (
     Objective,
     Trainer,
@@ -491,7 +491,7 @@ def test_the_finished_sae_says_where_it_comes_from(tmp_path, trained):
     assert sae.k == (None if architecture in WITH_PENALTY else 3)
     assert (sae.threshold is None) == (architecture in ("relu", "topk"))
     save_sae(sae, tmp_path / "24.h5", study="test", provenance={})
-    assert fingerprint(load_sae(tmp_path / "24.h5")) == fingerprint(sae)
+    assert fingerprint(read_sae(tmp_path / "24.h5")) == fingerprint(sae)
     assert not any(t.requires_grad for t in (sae.W_enc, sae.W_dec, sae.b_enc, sae.b_dec))
 
 

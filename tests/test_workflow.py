@@ -30,7 +30,7 @@ import torch
 import yaml
 from oracle import Stitched, clustered_standard_error, dense_codes
 from PIL import Image
-from sae_stitching.sae import SAE, load_sae
+from sae_stitching.sae import SAE, read_sae
 from test_sources import CONTENT, index, pinned, sha256  # noqa: F401, a fixture
 
 ROOT = Path(__file__).parent.parent
@@ -718,7 +718,7 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "training.py": (LIBRARY, FROM_SAES, set()),
     "language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
     "stitching.py": (LIBRARY, STITCHED, UNSTITCHED | jobs("cross_entropy")),
-    "similarity.py": (
+    "decoder_similarity.py": (
         LIBRARY,
         FROM_SIMILARITY,
         jobs("sae_properties", "cross_entropy", "figure17", "training_curve", "table_page"),
@@ -785,7 +785,7 @@ def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
     status, said = spare.snakemake("--cores", "1", target, config=config)
     assert status == 0, said
     assert "Train SAE" not in said and "Cache" not in said
-    imported, trained = (load_sae(spare.results / f"saes/{sae}.h5") for sae in ("64-back", "64"))
+    imported, trained = (read_sae(spare.results / f"saes/{sae}.h5") for sae in ("64-back", "64"))
     assert (imported.hook, imported.model) == (trained.hook, trained.model)
     assert torch.equal(imported.W_enc, trained.W_enc)
     rows = [
@@ -1030,7 +1030,7 @@ def evaluated(runs) -> Evaluated:
         x = torch.from_numpy(file["activations"][...]).float()
         sequence = torch.from_numpy(file["sequence"][...])
     return Evaluated(
-        results, x, sequence, {sae: load_sae(results / f"saes/{sae}.h5") for sae in SIZES}
+        results, x, sequence, {sae: read_sae(results / f"saes/{sae}.h5") for sae in SIZES}
     )
 
 

@@ -8,15 +8,15 @@ from sae_stitching.activation_similarity import (
     write_activation_similarity,
 )
 from sae_stitching.codes import open_codes
+from sae_stitching.decoder_similarity import load_similarity
 from sae_stitching.sae import load_decoder
-from sae_stitching.similarity import load_similarity
 
 with job(snakemake) as origin, ExitStack() as stack:
     files, study = snakemake.input, origin["study"]
     similarity = load_similarity(files.similarity, study=study)
-    large, small = (
+    small, large = (
         stack.enter_context(open_codes(codes, load_decoder(sae, study=study), study=study))
-        for codes, sae in ((files.codes_large, files.large), (files.codes_small, files.small))
+        for codes, sae in ((files.codes_small, files.small), (files.codes_large, files.large))
     )
-    found = activation_similarity(large, small, similarity)
+    found = activation_similarity(small, large, similarity)
     write_activation_similarity(found, snakemake.output[0], **origin)

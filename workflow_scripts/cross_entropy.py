@@ -6,7 +6,7 @@ from sae_stitching.batches import ActivationShards
 from sae_stitching.cross_entropy import cross_entropies, eval_sequences
 from sae_stitching.evaluation import mean_activation
 from sae_stitching.language_model import LanguageModel
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import read_sae
 from sae_stitching.tables import write_csv
 
 with job(snakemake) as origin:
@@ -21,7 +21,7 @@ with job(snakemake) as origin:
         ),
         eval_sequences(files.tokens, params["ce_tokens"], study=study),
         {
-            name: load_sae(path, study=study)
+            name: read_sae(path, study=study)
             for name, path in zip(params["saes"], files.saes, strict=True)
         },
         mean_activation(ActivationShards(files.activations, study=study)),

@@ -2,8 +2,8 @@
 
 from job import job
 from sae_stitching.codes import encode_shards
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import read_sae
 
 with job(snakemake) as origin:
-    sae = load_sae(snakemake.input.sae, study=origin["study"])
+    sae = read_sae(snakemake.input.sae, study=origin["study"])
     encode_shards(sae, snakemake.input.activations, snakemake.output[0], **origin)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.formats import saelens
-from sae_stitching.sae import load_sae
+from sae_stitching.formats.saelens import export_saelens
+from sae_stitching.sae import read_sae
 
 with job(snakemake) as origin:
     params = snakemake.params.job
@@ -12,5 +12,5 @@ with job(snakemake) as origin:
     if params["center_writing_weights"]:
         # How SAELens loads the model that the SAE was trained on.
         metadata["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
-    sae = load_sae(snakemake.input[0], study=origin["study"])
-    saelens.write(sae, Path(snakemake.output.settings).parent, **metadata)
+    sae = read_sae(snakemake.input[0], study=origin["study"])
+    export_saelens(sae, Path(snakemake.output.settings).parent, **metadata)

@@ -3,12 +3,12 @@
 from job import job
 from sae_stitching.codes import open_codes
 from sae_stitching.passages import token_places, top_passages, write_passages
-from sae_stitching.sae import load_sae
+from sae_stitching.sae import read_sae
 
 with job(snakemake) as origin:
     params, study = snakemake.params.job, origin["study"]
     sequence, position = token_places(snakemake.input.activations, study=study)
-    sae = load_sae(snakemake.input.sae, study=study)
+    sae = read_sae(snakemake.input.sae, study=study)
     with open_codes(snakemake.input.codes, sae, study=study) as codes:
         passages = top_passages(
             codes,

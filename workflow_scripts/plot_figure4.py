@@ -10,14 +10,6 @@ with job(snakemake) as origin:
     params = snakemake.params.job
     insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
     theta = load_subgraphs(snakemake.input.subgraphs, study=origin["study"]).threshold
-    table = figure4_table(
-        insertions.delta_mse,
-        insertions.standard_error,
-        insertions.n_active,
-        insertions.max_cosine,
-        theta,
-    )
     small, large = params["pair"]
-    never = int((insertions.n_active == 0).sum())
-    figure = figure4(table, small=small, large=large, theta=theta, n_never_active=never)
-    save_figure(figure, table, snakemake.output, dpi=params["dpi"])
+    figure = figure4(insertions, theta, small=small, large=large)
+    save_figure(figure, figure4_table(insertions, theta), snakemake.output, dpi=params["dpi"])

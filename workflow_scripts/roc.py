@@ -8,9 +8,7 @@ with job(snakemake) as origin:
     params = snakemake.params.job
     insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
     roc = novelty_roc(
-        insertions.delta_mse,
-        insertions.max_cosine,
-        insertions.n_active,
+        insertions,
         bootstrap_samples=params["bootstrap_samples"],
         confidence=params["confidence"],
         seed=params["seed"],

@@ -1,7 +1,7 @@
 """Find the connected subgraphs of two SAEs at θ."""
 
 from job import job
-from sae_stitching.similarity import load_similarity
+from sae_stitching.decoder_similarity import load_similarity
 from sae_stitching.subgraphs import connected_subgraphs, write_graph, write_subgraphs
 from sae_stitching.threshold import load_threshold_curve
 

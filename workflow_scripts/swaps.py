@@ -8,5 +8,5 @@ from sae_stitching.swaps import swap_effects, write_swaps
 with job(snakemake) as origin:
     subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])
     with open_pair(snakemake.input, study=origin["study"]) as pair:
-        effects = swap_effects(pair, subgraphs, f"swaps {snakemake.wildcards.pair}")
-    write_swaps(effects, subgraphs, snakemake.output[0], **origin)
+        swaps = swap_effects(pair, subgraphs, f"swaps {snakemake.wildcards.pair}")
+    write_swaps(swaps, snakemake.output[0], **origin)

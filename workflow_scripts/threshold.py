@@ -1,8 +1,8 @@
 """Insert all latents below a threshold, for every threshold."""
 
 from job import job
+from sae_stitching.decoder_similarity import load_similarity
 from sae_stitching.pairs import open_pair
-from sae_stitching.similarity import load_similarity
 from sae_stitching.threshold import threshold_curve, write_threshold_curve
 
 with job(snakemake) as origin:
@@ -10,6 +10,5 @@ with job(snakemake) as origin:
     with open_pair(snakemake.input, study=study) as pair:
         saes = {"small": pair.small, "large": pair.large}
         similarity = load_similarity(snakemake.input.similarity, study=study, **saes)
-        cosine = similarity.max_cosine_large
-        curve = threshold_curve(pair, cosine, f"threshold {snakemake.wildcards.pair}")
+        curve = threshold_curve(pair, similarity, f"threshold {snakemake.wildcards.pair}")
     write_threshold_curve(curve, snakemake.output[0], **origin)

@@ -3,10 +3,10 @@
 from job import job
 from sae_stitching.pairs import open_pair
 from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.transition import transition, write_transition_step
+from sae_stitching.transitions import transition, write_transition_step
 
 with job(snakemake) as origin:
     subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])
     with open_pair(snakemake.input, study=origin["study"]) as pair:
-        path, kinds = transition(pair, subgraphs, f"transition {snakemake.wildcards.pair}")
-    write_transition_step(path, kinds, snakemake.output[0], **origin)
+        step = transition(pair, subgraphs, f"transition {snakemake.wildcards.pair}")
+    write_transition_step(step, snakemake.output[0], **origin)

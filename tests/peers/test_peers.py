@@ -40,7 +40,7 @@ from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
 from sae_lens.saes.sae import SAEMetadata  # noqa: E402
 from sae_stitching.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
-from sae_stitching.pretrained import load_pretrained  # noqa: E402
+from sae_stitching.pretrained import load_sae  # noqa: E402
 from sae_stitching.sae import ARCHITECTURES, SAE  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -105,7 +105,7 @@ def of_saelens(architecture: str, **options: Any) -> Any:
 def test_saelens_writes_and_we_read(tmp_path, architecture, applies):
     theirs = of_saelens(architecture, apply_b_dec_to_input=applies)
     theirs.save_model(tmp_path)
-    ours = load_pretrained(tmp_path)
+    ours = load_sae(tmp_path)
     assert ours.hook == HOOK
     check(ours, theirs.encode, theirs.decode)
 
@@ -113,7 +113,7 @@ def test_saelens_writes_and_we_read(tmp_path, architecture, applies):
 def test_saelens_topk_rescaled_by_decoder_norm(tmp_path):
     theirs = of_saelens("topk", rescale_acts_by_decoder_norm=True)
     theirs.save_model(tmp_path)
-    check(load_pretrained(tmp_path), theirs.encode, theirs.decode)
+    check(load_sae(tmp_path), theirs.encode, theirs.decode)
 
 
 TRAINING = {
@@ -139,7 +139,7 @@ def test_saelens_writes_after_training_and_we_read(tmp_path, architecture):
         trained.topk_threshold = torch.tensor(1.5, dtype=torch.double)
     trained.save_inference_model(tmp_path)
     theirs = sae_lens.SAE.load_from_disk(tmp_path)
-    ours = load_pretrained(tmp_path)
+    ours = load_sae(tmp_path)
     if "batchtopk" in architecture:
         assert ours.architecture == "jumprelu"
         assert ours.threshold is not None and bool((ours.threshold == 1.5).all())
@@ -158,7 +158,7 @@ NORMALIZATIONS = (
 def test_normalisations_of_saelens_are_refused_by_name(tmp_path, normalization):
     of_saelens("standard", normalize_activations=normalization).save_model(tmp_path)
     with pytest.raises(StudyError, match=f"normalize_activations is '{normalization}'"):
-        load_pretrained(tmp_path)
+        load_sae(tmp_path)
 
 
 @pytest.mark.parametrize("applies", [True, False])
@@ -172,14 +172,14 @@ def test_normalisations_that_saelens_folded_are_read(tmp_path, architecture, app
         matrix = torch.eye(D_MODEL) + 0.05 * torch.randn(D_MODEL, D_MODEL)
         theirs.fold_activation_whitening(torch.randn(D_MODEL), matrix, matrix.inverse())
     theirs.save_model(tmp_path)
-    check(load_pretrained(tmp_path), theirs.encode, theirs.decode)
+    check(load_sae(tmp_path), theirs.encode, theirs.decode)
 
 
 def test_decoder_norms_that_saelens_folded_are_read(tmp_path):
     theirs = of_saelens("jumprelu")
     theirs.fold_W_dec_norm()
     theirs.save_model(tmp_path)
-    check(load_pretrained(tmp_path), theirs.encode, theirs.decode)
+    check(load_sae(tmp_path), theirs.encode, theirs.decode)
 
 
 # The format before version 6. No such SAELens can be installed beside the new one, so the settings
@@ -222,7 +222,7 @@ def test_older_saelens_folders(tmp_path, case):
     save_file(tensors, tmp_path / "sae_weights.safetensors")
     (tmp_path / "cfg.json").write_text(json.dumps({**OLD, **changes}))
     theirs = sae_lens.SAE.load_from_disk(tmp_path)
-    ours = load_pretrained(tmp_path)
+    ours = load_sae(tmp_path)
     assert ours.hook == HOOK == theirs.cfg.metadata.hook_name
     # What the paper's SAEs do without saying so.
     assert ours.apply_b_dec_to_input == theirs.cfg.apply_b_dec_to_input
@@ -250,7 +250,7 @@ def test_we_write_and_saelens_reads(tmp_path, architecture, applies):
         "prepend_bos": True,
         "model_from_pretrained_kwargs": {"center_writing_weights": True},
     }
-    saelens.write(ours, tmp_path, **metadata)
+    saelens.export_saelens(ours, tmp_path, **metadata)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # how the model is to be loaded
         theirs = sae_lens.SAE.load_from_disk(tmp_path)
@@ -259,7 +259,7 @@ def test_we_write_and_saelens_reads(tmp_path, architecture, applies):
     check(ours, theirs.encode, theirs.decode)
     # And once round: SAELens writes what it read, and we read that.
     theirs.save_model(tmp_path / "again")
-    check(load_pretrained(tmp_path / "again"), theirs.encode, theirs.decode)
+    check(load_sae(tmp_path / "again"), theirs.encode, theirs.decode)
 
 
 # Gemma Scope
@@ -283,7 +283,7 @@ def test_gemma_scope(tmp_path, monkeypatch, prefix):
     reread = sae_lens.JumpReLUSAE.from_dict(loaders.handle_config_defaulting(settings))
     reread.load_state_dict(state)
     assert not reread.cfg.apply_b_dec_to_input
-    ours = load_pretrained(folder)
+    ours = load_sae(folder)
     assert ours.hook == reread.cfg.metadata.hook_name == "blocks.12.hook_resid_post"
     check(ours, reread.encode, reread.decode)
 
@@ -337,7 +337,7 @@ def test_dictionary_learning_writes_and_we_read(tmp_path, name):
                 value += spread * torch.randn_like(value)
         torch.save(state, folder / "ae.pt")
         theirs, _ = load_dictionary(str(folder), device="cpu")
-        ours = load_pretrained(folder)
+        ours = load_sae(folder)
         assert (ours.hook, ours.model) == ("blocks.7.hook_resid_post", "somebody/gpt2")
         check(ours, theirs.encode, theirs.decode)
 
@@ -348,7 +348,7 @@ def test_dictionary_learning_of_another_class(tmp_path):
     torch.save(theirs.state_dict(), tmp_path / "ae.pt")
     trainer = {"dict_class": "AutoEncoderNew", "activation_dim": D_MODEL, "dict_size": D_SAE}
     (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
-    check(load_pretrained(tmp_path), theirs.encode, theirs.decode)
+    check(load_sae(tmp_path), theirs.encode, theirs.decode)
 
 
 # sparsify writes, we read
@@ -363,7 +363,7 @@ def test_sparsify_writes_and_we_read(tmp_path, size, normalize):
     folder = tmp_path / "layers.7"
     written.save_to_disk(folder)
     theirs = sparsify.SparseCoder.load_from_disk(folder)
-    ours = load_pretrained(folder)
+    ours = load_sae(folder)
     assert ours.hook == "blocks.7.hook_resid_post"
 
     def encode(x: Tensor) -> Tensor:
@@ -386,7 +386,7 @@ def test_what_sparsify_has_and_we_have_not_is_refused_by_name(tmp_path, change):
     settings = sparsify.SparseCoderConfig(k=K, num_latents=D_SAE, **change)
     sparsify.SparseCoder(D_MODEL, settings).save_to_disk(tmp_path)
     with pytest.raises(StudyError, match=f"{next(iter(change))} is"):
-        load_pretrained(tmp_path)
+        load_sae(tmp_path)
 
 
 def test_the_files_are_those_that_the_reader_expects(tmp_path):

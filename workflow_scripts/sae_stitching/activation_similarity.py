@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_stitching.similarity import Similarity
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.store import read_hdf5, write_hdf5
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
     from sae_stitching.codes import StoredCodes
+    from sae_stitching.sparse import SparseCodes
 
 
 @dataclass(frozen=True)
@@ -30,28 +33,38 @@ class ActivationSimilarity:
         Σ_t f1_ti f0_tj / (‖f1_i‖ ‖f0_j‖) over the eval tokens; NaN where one never fires.
     """
 
-    large: np.ndarray
-    small: np.ndarray
-    decoder_cosine: np.ndarray
-    activation_cosine: np.ndarray
+    large: Int[np.ndarray, " pair"]
+    small: Int[np.ndarray, " pair"]
+    decoder_cosine: Float[np.ndarray, " pair"]
+    activation_cosine: Float[np.ndarray, " pair"]
 
 
 def activation_similarity(
-    codes_large: StoredCodes, codes_small: StoredCodes, similarity: Similarity
+    codes_small: SparseCodes | StoredCodes,
+    codes_large: SparseCodes | StoredCodes,
+    similarity: Similarity,
 ) -> ActivationSimilarity:
-    """Compare the activations of all pairs of latents that are edges of the similarity."""
+    """Compare the activations of all pairs of latents that are edges of the similarity.
+
+    Parameters
+    ----------
+    codes_small, codes_large
+        Of both SAEs over the same tokens.
+    similarity
+        Of both decoders.
+    """
     from sae_stitching.csr import to_csr
 
     i, j = similarity.edge_large.astype(np.int64), similarity.edge_small.astype(np.int64)
     products = np.zeros(len(i))
-    squares = [np.zeros(codes_large.d_sae), np.zeros(codes_small.d_sae)]
-    for pair in zip(codes_large.blocks(), codes_small.blocks(), strict=True):
-        blocks = [to_csr(codes) for codes in pair]
-        for square, block in zip(squares, blocks, strict=True):
+    squares = [np.zeros(codes_small.d_sae), np.zeros(codes_large.d_sae)]
+    for pair in zip(codes_small.blocks(), codes_large.blocks(), strict=True):
+        small, large = (to_csr(codes) for codes in pair)
+        for square, block in zip(squares, (small, large), strict=True):
             square += block.power(2).sum(axis=0)
-        products += (blocks[0].T @ blocks[1]).tocsr()[i, j]
+        products += (large.T @ small).tocsr()[i, j]
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = products / np.sqrt(squares[0][i] * squares[1][j])
+        cosine = products / np.sqrt(squares[1][i] * squares[0][j])
     return ActivationSimilarity(
         similarity.edge_large, similarity.edge_small, similarity.edge_cosine, cosine
     )

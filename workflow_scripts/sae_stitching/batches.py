@@ -1,11 +1,14 @@
 """Reading activation shards: in order for evaluation, shuffled for training."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,9 +18,15 @@ from torch import Tensor
 from sae_stitching.errors import StudyError
 from sae_stitching.store import read_hdf5
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 READ_ROWS = 64
 """Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
 holds tokens of many documents. Shards are stored in chunks of as many: HDF5 reads whole ones."""
+
+BLOCK_TOKENS = 8192
+"""Tokens of a block, about, where they are gone through in order."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,68 @@ class Block:
     """
 
     start: int
-    activations: Tensor
-    sequence: Tensor
+    activations: Float[Tensor, "token d_model"]
+    sequence: Int[Tensor, " token"]
+
+
+class Activations:
+    """Activations in memory, read in blocks as `ActivationShards` are.
+
+    Parameters
+    ----------
+    x : (token, d_model)
+        Raw activations of the model.
+    sequence : (token) int
+        Sequence that each token belongs to; tokens of one sequence are consecutive.
+
+    Attributes
+    ----------
+    n_tokens, d_model : int
+
+    Raises
+    ------
+    StudyError
+        If there is no token, the two differ in length, or a sequence is interrupted by another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import Activations
+    >>> x = Activations(torch.ones(4, 3), torch.tensor([7, 7, 2, 2]))
+    >>> x.n_tokens, x.d_model, [block.start for block in x.blocks(2)]
+    (4, 3, [0, 2])
+    """
+
+    def __init__(self, x: Float[Tensor, "token d_model"], sequence: Int[Tensor, " token"]) -> None:
+        if x.ndim != 2 or not len(x) or sequence.shape != x.shape[:1]:
+            raise StudyError(
+                f"activations: shape {tuple(x.shape)}, sequence {tuple(sequence.shape)}, expected "
+                "(token, d_model) and (token) of one token or more"
+            )
+        numbers = torch.unique_consecutive(sequence)
+        if len(numbers) != len(torch.unique(numbers)):
+            raise StudyError(
+                "activations: a sequence is interrupted by another; put the tokens of each "
+                "sequence beside each other"
+            )
+        self._x, self._sequence = x, sequence
+        self.n_tokens, self.d_model = x.shape
+
+    def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
+        """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
+        for rows in _whole_sequences(self._sequence, n_tokens):
+            yield Block(rows.start, self._x[rows], self._sequence[rows])
+
+
+def _whole_sequences(sequence: Tensor, n_tokens: int) -> Iterator[slice]:
+    # Where a sequence ends, a block may.
+    last = torch.tensor([len(sequence)])
+    ends = torch.cat([sequence.diff().nonzero().squeeze(1) + 1, last])
+    low = 0
+    for end in ends.tolist():
+        if end - low >= n_tokens or end == len(sequence):
+            yield slice(low, end)
+            low = end
 
 
 def _described(origin: tuple[str, str, int]) -> str:
@@ -85,22 +154,14 @@ class ActivationShards:
         self.n_tokens = int(self.starts[-1])
         self.identity = digest.hexdigest()
 
-    def blocks(self, n_tokens: int = 8192) -> Iterator[Block]:
+    def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
         """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
         for path, start in zip(self.paths, self.starts, strict=False):
             with read_hdf5(path, format="activations") as file:
                 sequence = torch.from_numpy(file["sequence"][...].astype(np.int64))
-                # Where a sequence ends, a block may.
-                ends = torch.cat(
-                    [sequence.diff().nonzero().squeeze(1) + 1, torch.tensor([len(sequence)])]
-                )
-                low = 0
-                for end in ends.tolist():
-                    if end - low >= n_tokens or end == len(sequence):
-                        rows = slice(low, end)
-                        activations = torch.from_numpy(file["activations"][rows]).float()
-                        yield Block(int(start) + low, activations, sequence[rows])
-                        low = end
+                for rows in _whole_sequences(sequence, n_tokens):
+                    activations = torch.from_numpy(file["activations"][rows]).float()
+                    yield Block(int(start) + rows.start, activations, sequence[rows])
 
 
 class ShuffledBatches:

@@ -14,16 +14,31 @@ from sae_stitching.store import replacing
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Float
 
-    from sae_stitching.batches import ActivationShards
+    from sae_stitching.batches import Activations, ActivationShards
     from sae_stitching.codes import StoredCodes
     from sae_stitching.sae import SAE, Decoder
+    from sae_stitching.sparse import SparseCodes
 
 _logger = logging.getLogger(__name__)
 
 
-def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -> dict[str, Any]:
-    """Measure an SAE on cached activations and its stored codes.
+def evaluate(
+    sae: SAE | Decoder,
+    activations: Activations | ActivationShards,
+    codes: SparseCodes | StoredCodes,
+) -> dict[str, Any]:
+    """Measure an SAE on activations and its codes of them (the paper's Table 2).
+
+    Parameters
+    ----------
+    sae
+        Only its decoder is used.
+    activations
+        In memory, or on disk.
+    codes
+        Of the SAE over all these tokens.
 
     Returns
     -------
@@ -32,17 +47,28 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
         over tokens and over d_model; ``fvu``, the fraction of variance unexplained
         ΣSSE / ΣSST with the global mean, None where all activations are equal; ``n_live`` and
         ``n_dead``, latents that fire on the eval tokens or never do; ``n_tokens``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import SAE, Activations, evaluate
+    >>> W_dec = torch.eye(2)[:1]
+    >>> sae = SAE(W_dec.T, W_dec, torch.zeros(1), torch.zeros(2), "relu")
+    >>> x = torch.tensor([[4.0, 1.0], [0.0, -1.0]])
+    >>> row = evaluate(sae, Activations(x, torch.tensor([0, 1])), sae.encode(x))
+    >>> row["l0"], row["mse"], round(row["fvu"], 6)
+    (0.5, 0.5, 0.2)
     """
     import torch
 
     W_dec, b_dec = sae.W_dec.double(), sae.b_dec.double()
     sse = 0.0
-    total = torch.zeros(shards.d_model, dtype=torch.float64)
-    squares = torch.zeros(shards.d_model, dtype=torch.float64)
+    total = torch.zeros(activations.d_model, dtype=torch.float64)
+    squares = torch.zeros(activations.d_model, dtype=torch.float64)
     # Squares are taken about a nearby point, or the variance would drown in the mean.
     centre: torch.Tensor | None = None
     counts = torch.zeros(sae.d_sae, dtype=torch.int64)
-    for block in shards.blocks():
+    for block in activations.blocks():
         x = block.activations.double()
         block_codes = codes.tokens(block.start, block.start + len(x)).double()
         sse += (x - block_codes.matmul(W_dec) - b_dec).square().sum().item()
@@ -50,7 +76,7 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
         centre = x.mean(0) if centre is None else centre
         total += (x - centre).sum(0)
         squares += (x - centre).square().sum(0)
-    n_tokens = shards.n_tokens
+    n_tokens = activations.n_tokens
     sst = (squares - total.square() / n_tokens).sum().item()
     # Of equal activations only rounding is left, relative to their size.
     if centre is None or sst <= 1e-20 * n_tokens * centre.square().sum().item():
@@ -69,8 +95,8 @@ def evaluate(sae: SAE | Decoder, shards: ActivationShards, codes: StoredCodes) -
     }
 
 
-def mean_activation(shards: ActivationShards) -> torch.Tensor:
-    """Mean of the cached activations over all tokens, (d_model) float64."""
+def mean_activation(shards: ActivationShards) -> Float[torch.Tensor, " d_model"]:
+    """Mean of the cached activations over all tokens, in float64."""
     import torch
 
     total = torch.zeros(shards.d_model, dtype=torch.float64)

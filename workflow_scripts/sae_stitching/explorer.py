@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.insertions import Insertions
 from sae_stitching.passages import Passages
-from sae_stitching.similarity import Similarity
 from sae_stitching.store import read_hdf5, replacing
 from sae_stitching.subgraphs import Subgraphs
 from sae_stitching.swaps import Swaps

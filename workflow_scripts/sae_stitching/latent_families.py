@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sae_stitching.similarity import Similarity
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.subgraphs import Subgraphs
 
 COLUMNS = ["small", "large", "n_small", "n_large", "count", "example"]

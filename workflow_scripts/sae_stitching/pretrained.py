@@ -1,4 +1,4 @@
-"""SAEs that others trained: fetched where they are on the hub, read, and checked for the study."""
+"""SAEs of any format: read, fetched where they are on the hub, and checked for the study."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.formats import Layout, dictionary_learning, gemma_scope, saelens, sparsify
-from sae_stitching.sae import SAE
+from sae_stitching.sae import SAE, read_sae
 
 _logger = logging.getLogger(__name__)
 
@@ -21,29 +21,43 @@ _READERS: dict[str, Callable[[Layout], SAE]] = {
 }
 
 
-def load_pretrained(path: str | Path, format: str = "auto") -> SAE:
-    """Read an SAE that another library wrote.
+def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None) -> SAE:
+    """Read an SAE, in this package's format or in that of another library.
 
     No code is run: pickled files are read as tensors and plain values only.
 
     Parameters
     ----------
     path
-        Folder, or file of weights.
+        HDF5 file that `save_sae` wrote (``.h5``), or folder or file of weights of SAELens, Gemma
+        Scope, dictionary_learning or sparsify.
     format
-        A key of `formats.FILES`, or ``"auto"`` for the one whose files are there.
+        Of other libraries' files, a key of `formats.FILES`, or ``"auto"`` for the one whose files
+        are there.
+    study
+        Study that an HDF5 file must belong to.
 
     Raises
     ------
     StudyError
         If a file or a tensor is missing, damaged, not finite or of another shape, or if the SAE
         does what `SAE` cannot express.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from sae_stitching import SAE, export_saelens, load_sae, save_sae
+    >>> W_dec = torch.eye(3)
+    >>> sae = SAE(W_dec.T, W_dec, torch.zeros(3), torch.zeros(3), "relu")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_sae(sae, f"{folder}/3.h5")
+    ...     _ = export_saelens(sae, f"{folder}/3")
+    ...     [load_sae(path).d_sae for path in (f"{folder}/3.h5", f"{folder}/3")]
+    [3, 3]
     """
-    return read_layout(formats.find_local(str(path), format))
-
-
-def read_layout(layout: Layout) -> SAE:
-    """Read an SAE from files that `formats.find` has found."""
+    if Path(path).suffix == ".h5" and format == "auto":
+        return read_sae(path, study=study)
+    layout = formats.find_local(str(path), format)
     sae = _READERS[layout.format](layout)
     if sae.k is not None and sae.k > sae.d_sae:
         raise StudyError(

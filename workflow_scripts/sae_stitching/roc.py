@@ -5,16 +5,22 @@ MSE, and is called novel if its max cosine is below a threshold (Eq. 6). The ROC
 over all thresholds.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sae_stitching.errors import StudyError
+from sae_stitching.insertions import Insertions
 from sae_stitching.store import read_hdf5, write_hdf5
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 # Draws held in memory at once by the bootstrap; each takes about 40 bytes on the way.
 _DRAWS_PER_BLOCK = 1 << 21
@@ -32,11 +38,11 @@ class NoveltyROC:
     With one class only, the curve is empty and its summary numbers are NaN.
     """
 
-    fpr: np.ndarray
+    fpr: Float[np.ndarray, " point"]
     """False positive rate, (point,) float64, from 0 to 1."""
-    tpr: np.ndarray
+    tpr: Float[np.ndarray, " point"]
     """True positive rate, (point,) float64, from 0 to 1."""
-    thresholds: np.ndarray
+    thresholds: Float[np.ndarray, " point"]
     """θ of each point, (point,) float64, ascending: latents with max cosine < θ are novel.
 
     These are the distinct cosines themselves (and one value above them all), so that the
@@ -71,24 +77,18 @@ class NoveltyROC:
 
 
 def novelty_roc(
-    delta_mse: np.ndarray,
-    max_cosine: np.ndarray,
-    n_active: np.ndarray,
+    insertions: Insertions,
     *,
-    bootstrap_samples: int,
-    confidence: float,
-    seed: int,
+    bootstrap_samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> NoveltyROC:
     """Measure how well the max cosine predicts the sign of the insertion effect (Figure 13).
 
     Parameters
     ----------
-    delta_mse
-        Change in the smaller SAE's MSE when latent i alone is inserted, (d_large,).
-    max_cosine
-        Greatest decoder cosine of latent i to any latent of the smaller SAE, (d_large,).
-    n_active
-        Eval tokens on which latent i is active, (d_large,). Latents with none are left out.
+    insertions
+        Effect and max cosine of every latent. Latents that are never active are left out.
     bootstrap_samples
         Resamples of the latents behind the interval; 0 for no interval (NaN).
     confidence
@@ -105,15 +105,22 @@ def novelty_roc(
     Raises
     ------
     StudyError
-        If the lengths differ, or an active latent has an effect or cosine that is not finite.
+        If `confidence` is not between 0 and 1, or an active latent has an effect or cosine that
+        is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sae_stitching import Insertions, novelty_roc
+    >>> delta_mse, max_cosine = np.array([-2.0, -1.0, 1.0, 3.0]), np.array([0.1, 0.6, 0.5, 0.9])
+    >>> error, n_active = np.full(4, 0.1), np.full(4, 8)
+    >>> roc = novelty_roc(Insertions(delta_mse, error, n_active, max_cosine, 4.0, 3.5, 100))
+    >>> roc.auc, roc.at(0.55)
+    (0.75, (0.5, 0.5))
     """
-    delta_mse, max_cosine, n_active = map(np.asarray, (delta_mse, max_cosine, n_active))
-    if not delta_mse.shape == max_cosine.shape == n_active.shape or delta_mse.ndim != 1:
-        raise StudyError(
-            f"delta_mse {delta_mse.shape}, max_cosine {max_cosine.shape} and n_active "
-            f"{n_active.shape} must be one value a latent of the same larger SAE; "
-            "delete the insertions and run again"
-        )
+    delta_mse, max_cosine, n_active = (
+        np.asarray(getattr(insertions, name)) for name in ("delta_mse", "max_cosine", "n_active")
+    )
     if not 0 < confidence < 1:
         raise StudyError(f"stitching.confidence: {confidence} is not between 0 and 1")
     active = n_active > 0
@@ -174,7 +181,12 @@ def novelty_roc(
     )
 
 
-def bootstrap_auc(positive: np.ndarray, cosine: np.ndarray, samples: int, seed: int) -> np.ndarray:
+def bootstrap_auc(
+    positive: Bool[np.ndarray, " latent"],
+    cosine: Float[np.ndarray, " latent"],
+    samples: int,
+    seed: int,
+) -> Float[np.ndarray, " samples"]:
     """Compute the AUC of resamples of the latents, drawn with replacement.
 
     The AUC is the share of (positive, negative) pairs in which the positive has the lower

@@ -4,11 +4,13 @@ f(x) = σ((x − b_dec) W_enc + b_enc)     Eq. 1, b_dec subtracted where the SAE
 x̂(f) = f W_dec + b_dec                  Eq. 2 and 4
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from sae_stitching.errors import StudyError
 from sae_stitching.selection import above, largest_of_token
 from sae_stitching.sparse import SparseCodes, SparsePattern
 from sae_stitching.store import read_hdf5, write_hdf5
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 #: Activation functions: what makes a latent active, given its pre-activation.
 ARCHITECTURES = {
@@ -59,14 +64,24 @@ class SAE:
         Whether `b_dec` is subtracted from the encoder's input.
     hook, model : str
         Where the activations come from.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import SAE
+    >>> W_dec = torch.eye(2)
+    >>> sae = SAE(W_dec.T, W_dec, torch.zeros(2), torch.zeros(2), architecture="relu")
+    >>> codes = sae.encode(torch.tensor([[3.0, -1.0]]))
+    >>> codes.to_dense().tolist(), sae.decode(codes).tolist()
+    ([[3.0, 0.0]], [[3.0, 0.0]])
     """
 
-    W_enc: Tensor
-    W_dec: Tensor
-    b_enc: Tensor
-    b_dec: Tensor
+    W_enc: Float[Tensor, "d_model d_sae"]
+    W_dec: Float[Tensor, "d_sae d_model"]
+    b_enc: Float[Tensor, " d_sae"]
+    b_dec: Float[Tensor, " d_model"]
     architecture: str
-    threshold: Tensor | None = None
+    threshold: Float[Tensor, " d_sae"] | None = None
     k: int | None = None
     apply_b_dec_to_input: bool = True
     hook: str = ""
@@ -82,26 +97,41 @@ class SAE:
         """Number of latents."""
         return self.W_dec.shape[0]
 
-    def double(self) -> "SAE":
+    def double(self) -> SAE:
         """The same SAE in float64."""
         return self._map(torch.Tensor.double)
 
-    def _map(self, function: Any) -> "SAE":
+    def _map(self, function: Any) -> SAE:
         tensors = {
             name: function(value) for name in _TENSORS if (value := getattr(self, name)) is not None
         }
         return SAE(**{**self.__dict__, **tensors})
 
-    def pre_activations(self, x: Tensor) -> Tensor:
-        """Encoder before the activation function, dense (token, d_sae)."""
+    def pre_activations(self, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_sae"]:
+        """Encoder before the activation function, dense (inside of Eq. 1)."""
         centred = x - self.b_dec if self.apply_b_dec_to_input else x
         return torch.addmm(self.b_enc, centred, self.W_enc)
 
-    def encode(self, x: Tensor) -> SparseCodes:
-        """Sparse codes of activations `x` (token, d_model), as used after training.
+    def encode(self, x: Float[Tensor, "token d_model"]) -> SparseCodes:
+        """Sparse codes f(x) of activations, as used after training (Eq. 1).
 
         Tokens are encoded in blocks, so that the dense pre-activations stay small.
+
+        Parameters
+        ----------
+        x : (token, d_model)
+            Raw activations of the model, of the dtype of the SAE.
+
+        Raises
+        ------
+        StudyError
+            If `x` has another d_model.
         """
+        if x.ndim != 2 or x.shape[1] != self.d_model:
+            raise StudyError(
+                f"activations: shape {tuple(x.shape)}, but the SAE reads (token, {self.d_model}); "
+                "is it for this model?"
+            )
         step = max(1, _ENCODE_ELEMENTS // self.d_sae)
         blocks = [self._encode_block(block) for block in x.split(step)]
         return blocks[0] if len(blocks) == 1 else concatenate(blocks)
@@ -116,8 +146,8 @@ class SAE:
         assert self.threshold is not None
         return above(pre, self.threshold.clamp(min=0.0))
 
-    def decode(self, codes: SparseCodes) -> Tensor:
-        """Reconstruction x̂ = f W_dec + b_dec (token, d_model)."""
+    def decode(self, codes: SparseCodes) -> Float[Tensor, "token d_model"]:
+        """Reconstruction x̂ = f W_dec + b_dec (Eq. 2 and 4)."""
         return codes.matmul(self.W_dec) + self.b_dec
 
 
@@ -145,8 +175,8 @@ class Decoder:
         Of the whole SAE.
     """
 
-    W_dec: Tensor
-    b_dec: Tensor
+    W_dec: Float[Tensor, "d_sae d_model"]
+    b_dec: Float[Tensor, " d_model"]
     architecture: str
     fingerprint: str
 
@@ -179,8 +209,21 @@ def _digest(
     return digest.hexdigest()
 
 
-def save_sae(sae: SAE, path: str | Path, *, study: str, provenance: Mapping[str, Any]) -> None:
+def save_sae(
+    sae: SAE, path: str | Path, *, study: str = "", provenance: Mapping[str, Any] | None = None
+) -> None:
     """Write ``saes/<sae>.h5``: float32 weights, and what is needed to read them.
+
+    Parameters
+    ----------
+    sae
+        The SAE.
+    path
+        File to write; one that is there is replaced.
+    study
+        Study that it belongs to, if any.
+    provenance
+        How it was made, in plain JSON types.
 
     Raises
     ------
@@ -188,7 +231,7 @@ def save_sae(sae: SAE, path: str | Path, *, study: str, provenance: Mapping[str,
         If a tensor has the wrong shape or holds a non-finite value.
     """
     _check(sae, path)
-    with write_hdf5(path, format="sae", study=study, provenance=provenance) as file:
+    with write_hdf5(path, format="sae", study=study, provenance=provenance or {}) as file:
         for name in _TENSORS:
             tensor = getattr(sae, name)
             if tensor is not None:
@@ -202,8 +245,8 @@ def save_sae(sae: SAE, path: str | Path, *, study: str, provenance: Mapping[str,
             file.attrs["k"] = sae.k
 
 
-def load_sae(path: str | Path, *, study: str | None = None) -> SAE:
-    """Read ``saes/<sae>.h5``.
+def read_sae(path: str | Path, *, study: str | None = None) -> SAE:
+    """Read ``saes/<sae>.h5``; `pretrained.load_sae` reads other libraries' files too.
 
     Raises
     ------

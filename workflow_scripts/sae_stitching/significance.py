@@ -6,6 +6,7 @@ each latent by itself at level 1 − confidence, or all of a pair at once with t
 rate held at that level (Benjamini and Hochberg).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,7 @@ def significance_rows(
                 f"n_{group}_uncertain": int((members & ~certain).sum()),
             }
         roc = novelty_roc(
-            insertions.delta_mse,
-            insertions.max_cosine,
-            np.where(certain, insertions.n_active, 0),
+            replace(insertions, n_active=np.where(certain, insertions.n_active, 0)),
             bootstrap_samples=bootstrap_samples,
             confidence=confidence,
             seed=seed,

@@ -11,13 +11,20 @@ as much as the active latents. The three products that are needed, with codes f 
 others, which is why a training step needs no dense product but one.
 """
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 # PyTorch says once a process that sparse CSR tensors are in beta; nothing here follows from it.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -37,8 +44,8 @@ class SparsePattern:
         Size of the dictionary.
     """
 
-    indptr: Tensor
-    indices: Tensor
+    indptr: Int[Tensor, " token+1"]
+    indices: Int[Tensor, " nnz"]
     d_sae: int
 
     @property
@@ -47,13 +54,13 @@ class SparsePattern:
         return len(self.indptr) - 1
 
     @cached_property
-    def rows(self) -> Tensor:
+    def rows(self) -> Int[Tensor, " nnz"]:
         """Token of each entry, (nnz) int64."""
         tokens = torch.arange(self.n_tokens, device=self.indptr.device)
         return tokens.repeat_interleave(self.indptr.diff(), output_size=len(self.indices))
 
     @cached_property
-    def counts(self) -> Tensor:
+    def counts(self) -> Int[Tensor, " d_sae"]:
         """Number of tokens on which each latent is active, (d_sae) int64."""
         return torch.bincount(self.indices, minlength=self.d_sae)
 
@@ -65,7 +72,9 @@ class SparsePattern:
         torch.cumsum(self.counts, 0, out=indptr[1:])
         return indptr, self.rows[order], order
 
-    def matmul(self, values: Tensor, dense: Tensor) -> Tensor:
+    def matmul(
+        self, values: Float[Tensor, " nnz"], dense: Float[Tensor, "d_sae d"]
+    ) -> Float[Tensor, "token d"]:
         """Codes times `dense` (d_sae, d): the (token, d) sums of active rows.
 
         Parameters
@@ -86,7 +95,9 @@ class SparsePattern:
             include_last_offset=True,
         )
 
-    def dot(self, left: Tensor, right: Tensor) -> Tensor:
+    def dot(
+        self, left: Float[Tensor, "token d"], right: Float[Tensor, "d_sae d"]
+    ) -> Float[Tensor, " nnz"]:
         """Inner product of ``left[t]`` and ``right[i]`` for every entry (t, i), (nnz).
 
         Parameters
@@ -102,7 +113,9 @@ class SparsePattern:
         )
         return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
 
-    def outer(self, values: Tensor, dense: Tensor) -> Tensor:
+    def outer(
+        self, values: Float[Tensor, " nnz"], dense: Float[Tensor, "token d"]
+    ) -> Float[Tensor, "d_sae d"]:
         """Transposed codes times `dense` (token, d): (d_sae, d).
 
         Parameters
@@ -119,7 +132,7 @@ class SparsePattern:
         )
         return transposed @ dense
 
-    def sum_by_latent(self, values: Tensor) -> Tensor:
+    def sum_by_latent(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
         """Sum of the values of each latent over the tokens, (d_sae)."""
         return torch.bincount(self.indices, weights=values, minlength=self.d_sae).to(values.dtype)
 
@@ -134,18 +147,30 @@ class SparseCodes:
         Where the latents are active.
     values : (nnz) float
         Their activations f > 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import SparseCodes
+    >>> codes = SparseCodes.from_dense(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]]))
+    >>> codes.pattern.indices.tolist(), codes.values.tolist()
+    ([1, 0, 2], [2.0, 1.0, 3.0])
+    >>> codes.tokens(1, 2).to_dense().tolist()
+    [[1.0, 0.0, 3.0]]
     """
 
     pattern: SparsePattern
-    values: Tensor = field(repr=False)
+    values: Float[Tensor, " nnz"] = field(repr=False)
 
     @classmethod
-    def from_dense(cls, codes: Tensor) -> "SparseCodes":
+    def from_dense(cls, codes: Float[Tensor, "token d_sae"]) -> SparseCodes:
         """Keep the positive entries of dense codes (token, d_sae)."""
         return cls.from_mask(codes, codes > 0)
 
     @classmethod
-    def from_mask(cls, values: Tensor, mask: Tensor) -> "SparseCodes":
+    def from_mask(
+        cls, values: Float[Tensor, "token d_sae"], mask: Bool[Tensor, "token d_sae"]
+    ) -> SparseCodes:
         """Keep the entries of `values` (token, d_sae) where `mask` is true."""
         n_tokens, d_sae = mask.shape
         flat = mask.reshape(-1).nonzero().squeeze(1)
@@ -171,25 +196,36 @@ class SparseCodes:
     def __len__(self) -> int:
         return len(self.values)
 
-    def to_dense(self) -> Tensor:
-        """The codes as a (token, d_sae) matrix."""
+    def to_dense(self) -> Float[Tensor, "token d_sae"]:
+        """The codes as a matrix."""
         dense = self.values.new_zeros(self.n_tokens, self.d_sae)
         dense[self.pattern.rows, self.pattern.indices] = self.values
         return dense
 
-    def select(self, keep: Tensor) -> "SparseCodes":
+    def tokens(self, start: int, end: int) -> SparseCodes:
+        """Codes of tokens ``start:end``."""
+        indptr = self.pattern.indptr[start : end + 1]
+        entries = slice(int(indptr[0]), int(indptr[-1]))
+        pattern = SparsePattern(indptr - indptr[0], self.pattern.indices[entries], self.d_sae)
+        return SparseCodes(pattern, self.values[entries])
+
+    def blocks(self) -> Iterator[SparseCodes]:
+        """All codes, as stored ones are read by blocks."""
+        yield self
+
+    def select(self, keep: Bool[Tensor, " nnz"]) -> SparseCodes:
         """Only the entries where `keep` (nnz) is true."""
         before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
         torch.cumsum(keep, 0, out=before[1:])
         pattern = SparsePattern(before[self.pattern.indptr], self.pattern.indices[keep], self.d_sae)
         return SparseCodes(pattern, self.values[keep])
 
-    def double(self) -> "SparseCodes":
+    def double(self) -> SparseCodes:
         """The same codes in float64."""
         return SparseCodes(self.pattern, self.values.double())
 
-    def matmul(self, dense: Tensor) -> Tensor:
-        """Codes times `dense` (d_sae, d), e.g. the decoder: (token, d)."""
+    def matmul(self, dense: Float[Tensor, "d_sae d"]) -> Float[Tensor, "token d"]:
+        """Codes times `dense`, e.g. the decoder."""
         return self.pattern.matmul(self.values, dense)
 
 

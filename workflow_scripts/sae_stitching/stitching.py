@@ -24,8 +24,11 @@ other (Figures 5 and 15).
 Everything is computed in float64.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,12 +36,15 @@ from numba import njit
 from torch import Tensor
 from torch.linalg import vecdot
 
-from sae_stitching.batches import ActivationShards
+from sae_stitching.batches import Activations, ActivationShards
 from sae_stitching.codes import StoredCodes
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
 from sae_stitching.sae import SAE, Decoder
 from sae_stitching.sparse import SparseCodes, SparsePattern
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 # Elements of the largest temporary matrix: 256 Ki float64 values are 2 MiB, so that what is made
 # of it next still finds it in the cache.
@@ -49,8 +55,8 @@ _ELEMENTS = 1 << 18
 class EvalBlock:
     """Tokens of whole sequences, with their activations and both SAEs' codes."""
 
-    x: Tensor
-    sequence: Tensor
+    x: Float[Tensor, "token d_model"]
+    sequence: Int[Tensor, " token"]
     codes_small: SparseCodes
     codes_large: SparseCodes
 
@@ -66,6 +72,17 @@ class EvalPair:
     blocks : callable
         Returns an iterator over the eval tokens in blocks of whole sequences.
     n_tokens : int
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import SAE, EvalPair
+    >>> W_dec = torch.eye(2)
+    >>> large = SAE(W_dec.T, W_dec, torch.zeros(2), torch.zeros(2), "relu")
+    >>> small = SAE(W_dec[:, :1], W_dec[:1], torch.zeros(1), torch.zeros(2), "relu")
+    >>> pair = EvalPair.in_memory(small, large, torch.ones(3, 2), torch.tensor([0, 0, 1]))
+    >>> [(block.codes_small.to_dense().sum(1) > 0).tolist() for block in pair.blocks()]
+    [[True, True, True]]
     """
 
     small: SAE | Decoder
@@ -74,7 +91,13 @@ class EvalPair:
     n_tokens: int
 
     @classmethod
-    def in_memory(cls, small: SAE, large: SAE, x: Tensor, sequence: Tensor) -> "EvalPair":
+    def in_memory(
+        cls,
+        small: SAE,
+        large: SAE,
+        x: Float[Tensor, "token d_model"],
+        sequence: Int[Tensor, " token"],
+    ) -> EvalPair:
         """Compare on activations in memory.
 
         Parameters
@@ -82,36 +105,51 @@ class EvalPair:
         small, large : SAE
         x : (token, d_model)
         sequence : (token) int
-            Sequence of each token; tokens of one sequence are consecutive.
+            Sequence of each token; tokens of one sequence are consecutive. Standard errors are
+            clustered by it.
+
+        Raises
+        ------
+        StudyError
+            If the shapes do not fit together.
         """
-        codes = small.encode(x), large.encode(x)
-        return cls(small, large, lambda: iter([EvalBlock(x, sequence, *codes)]), len(x))
+        activations = Activations(x, sequence)
+        return cls.stored(small, large, activations, small.encode(x), large.encode(x))
 
     @classmethod
     def stored(
         cls,
         small: SAE | Decoder,
         large: SAE | Decoder,
-        shards: ActivationShards,
-        codes_small: StoredCodes,
-        codes_large: StoredCodes,
-    ) -> "EvalPair":
+        activations: Activations | ActivationShards,
+        codes_small: SparseCodes | StoredCodes,
+        codes_large: SparseCodes | StoredCodes,
+    ) -> EvalPair:
         """Compare on cached activations and stored codes, a block at a time.
+
+        Parameters
+        ----------
+        small, large : SAE or Decoder
+        activations
+            On disk, or in memory.
+        codes_small, codes_large
+            Of each SAE over all these tokens.
 
         Raises
         ------
         StudyError
             If the codes and the activations differ in number of tokens.
         """
-        for codes in (codes_small, codes_large):
-            if codes.n_tokens != shards.n_tokens:
+        for side, codes in (("smaller", codes_small), ("larger", codes_large)):
+            if codes.n_tokens != activations.n_tokens:
+                name = getattr(codes, "path", f"codes of the {side} SAE")
                 raise StudyError(
-                    f"{codes.path}: codes of {codes.n_tokens} tokens, but activations of "
-                    f"{shards.n_tokens}; delete it and run again"
+                    f"{name}: codes of {codes.n_tokens} tokens, but activations of "
+                    f"{activations.n_tokens}; delete it and run again"
                 )
 
         def blocks() -> Iterator[EvalBlock]:
-            for block in shards.blocks():
+            for block in activations.blocks():
                 end = block.start + len(block.activations)
                 yield EvalBlock(
                     block.activations,
@@ -120,7 +158,7 @@ class EvalPair:
                     codes_large.tokens(block.start, end),
                 )
 
-        return cls(small, large, blocks, shards.n_tokens)
+        return cls(small, large, blocks, activations.n_tokens)
 
 
 @dataclass(frozen=True)
@@ -137,17 +175,17 @@ class Operations:
         Number of operations; cumulative ones are applied in this order.
     """
 
-    small: Tensor
-    large: Tensor
+    small: Int[Tensor, " d_small"]
+    large: Int[Tensor, " d_large"]
     n: int
 
     @property
-    def n_small(self) -> Tensor:
+    def n_small(self) -> Int[Tensor, " n"]:
         """Latents that each operation takes out, (n) int64."""
         return torch.bincount(self.small[self.small >= 0], minlength=self.n)
 
     @property
-    def n_large(self) -> Tensor:
+    def n_large(self) -> Int[Tensor, " n"]:
         """Latents that each operation puts in, (n) int64."""
         return torch.bincount(self.large[self.large >= 0], minlength=self.n)
 
@@ -171,10 +209,10 @@ class IndependentEffects:
     n_tokens : int
     """
 
-    delta_mse: np.ndarray
-    standard_error: np.ndarray
-    delta_l0: np.ndarray
-    n_active: np.ndarray
+    delta_mse: Float[np.ndarray, " operation"]
+    standard_error: Float[np.ndarray, " operation"]
+    delta_l0: Float[np.ndarray, " operation"]
+    n_active: Int[np.ndarray, " operation"]
     mse_small: float
     mse_large: float
     l0_small: float
@@ -195,9 +233,9 @@ class CumulativeEffects:
     n_tokens : int
     """
 
-    mse: np.ndarray
-    l0: np.ndarray
-    n_latents: np.ndarray
+    mse: Float[np.ndarray, " operation+1"]
+    l0: Float[np.ndarray, " operation+1"]
+    n_latents: Int[np.ndarray, " operation+1"]
     mse_large: float
     l0_large: float
     n_tokens: int
@@ -369,7 +407,7 @@ class _Stitch:
         self.count = torch.zeros(d_all, dtype=torch.int64)
         self.total = torch.zeros(d_all, dtype=torch.float64)
 
-    def start(self, block: EvalBlock) -> tuple[Tensor, "_Groups"]:
+    def start(self, block: EvalBlock) -> tuple[Tensor, _Groups]:
         """Residual of the smaller SAE on a block, and what the operations add there."""
         x = block.x.double()
         both = block.codes_small.double(), block.codes_large.double()
@@ -389,7 +427,7 @@ class _Stitch:
         x_hat = both[which].matmul(self.W_dec[which]).add_(self.b_dec[which])
         return torch.sub(x, x_hat, out=x_hat)
 
-    def _groups(self, codes_small: SparseCodes, codes_large: SparseCodes) -> "_Groups":
+    def _groups(self, codes_small: SparseCodes, codes_large: SparseCodes) -> _Groups:
         n = self.operations.n
         latent = torch.cat(
             [codes_small.pattern.indices, codes_large.pattern.indices + self.d_small]
@@ -518,7 +556,7 @@ class _Groups:
         for first in range(0, n, step):
             yield self.vectors(first, min(first + step, n))
 
-    def _select(self, keep: Tensor) -> "_Groups":
+    def _select(self, keep: Tensor) -> _Groups:
         # Only the groups where `keep` is true.
         sizes = self.indptr.diff()
         entries = keep.repeat_interleave(sizes)

@@ -1,17 +1,22 @@
 """Connected subgraphs of similar latents: what can be swapped between two SAEs (Section 4.2)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.errors import StudyError
-from sae_stitching.similarity import Similarity
 from sae_stitching.store import read_hdf5, replacing, write_hdf5
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
 
 
 @dataclass(frozen=True)
@@ -29,24 +34,42 @@ class Subgraphs:
     n_components : int
     """
 
-    component_small: np.ndarray
-    component_large: np.ndarray
+    component_small: Int[np.ndarray, " d_small"]
+    component_large: Int[np.ndarray, " d_large"]
     threshold: float
     n_components: int
 
     @property
-    def novel(self) -> np.ndarray:
-        """Which latents of the larger SAE are novel, (d_large) bool (Eq. 6)."""
+    def novel(self) -> Bool[np.ndarray, " d_large"]:
+        """Which latents of the larger SAE are novel (Eq. 6)."""
         return self.component_large < 0
 
 
 def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
-    """Group latents of two dictionaries that are linked by cosines ≥ θ.
+    """Group latents of two dictionaries that are linked by cosines ≥ θ (Section 4.2).
+
+    Parameters
+    ----------
+    similarity
+        Of the two decoders.
+    threshold
+        θ, at least the floor of the similarity.
 
     Raises
     ------
     StudyError
         If θ is below the floor of the kept edges.
+
+    Examples
+    --------
+    Two latents of the larger SAE belong to the one of the smaller, the third is novel.
+
+    >>> import torch
+    >>> from sae_stitching import connected_subgraphs, similarity
+    >>> W_large = torch.tensor([[0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
+    >>> found = connected_subgraphs(similarity(torch.eye(2)[:1], W_large, floor=0.3), 0.7)
+    >>> found.component_large.tolist(), found.novel.tolist()
+    ([0, 0, -1], [False, False, True])
     """
     if np.float32(threshold) < np.float32(similarity.floor):
         raise StudyError(
@@ -68,7 +91,7 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     return Subgraphs(component[:d_small], component[d_small:], float(threshold), len(first))
 
 
-def _linked(similarity: Similarity, threshold: float) -> np.ndarray:
+def _linked(similarity: Similarity, threshold: float) -> Bool[np.ndarray, " edge"]:
     return similarity.edge_cosine >= np.float32(threshold)
 
 

@@ -16,6 +16,9 @@ from sae_stitching.store import read_hdf5, write_hdf5
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from sae_stitching.decoder_similarity import Similarity
     from sae_stitching.stitching import EvalPair
 
 
@@ -32,10 +35,10 @@ class ThresholdCurve:
     mse, l0 : (point) float64
     """
 
-    theta: np.ndarray
-    n_inserted: np.ndarray
-    mse: np.ndarray
-    l0: np.ndarray
+    theta: Float[np.ndarray, " point"]
+    n_inserted: Int[np.ndarray, " point"]
+    mse: Float[np.ndarray, " point"]
+    l0: Float[np.ndarray, " point"]
 
     @property
     def best(self) -> float:
@@ -44,22 +47,44 @@ class ThresholdCurve:
 
 
 def threshold_curve(
-    pair: EvalPair, max_cosine: np.ndarray, label: str = "threshold"
+    pair: EvalPair, similarity: Similarity, label: str = "threshold"
 ) -> ThresholdCurve:
     """Insert the latents in the order of their max cosine and measure at every distinct one.
 
     Parameters
     ----------
     pair
-    max_cosine : (d_large) float32
-        Of each latent of the larger SAE to the smaller.
+        The two SAEs and the eval tokens.
+    similarity
+        Of the same two SAEs.
     label
         Names the work in the log.
+
+    Raises
+    ------
+    StudyError
+        If the similarity is that of SAEs of other sizes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import SAE, EvalPair, similarity, threshold_curve
+    >>> def identity(d_sae):
+    ...     W = torch.eye(2)[:d_sae]
+    ...     return SAE(W.T, W, torch.zeros(d_sae), torch.zeros(2), "relu")
+    >>> small, large = identity(1), identity(2)
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> pair = EvalPair.in_memory(small, large, x, sequence=torch.tensor([0, 1]))
+    >>> curve = threshold_curve(pair, similarity(small.W_dec, large.W_dec, floor=0.0))
+    >>> curve.n_inserted.tolist(), curve.mse.tolist(), curve.best
+    ([0, 1, 2], [0.25, 0.0, 0.25], 1.0)
     """
     import torch
 
     from sae_stitching.stitching import Operations, cumulative_effects
 
+    similarity.check_sizes(pair.small.d_sae, pair.large.d_sae)
+    max_cosine = similarity.max_cosine_large
     order = np.argsort(max_cosine, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

@@ -13,7 +13,7 @@ from sae_stitching.errors import StudyError
 from sae_stitching.random_insertion import random_orders
 from sae_stitching.store import read_hdf5, write_hdf5
 from sae_stitching.subgraphs import Subgraphs
-from sae_stitching.transition import DROP, INSERT, START, SWAP, transition_operations
+from sae_stitching.transitions import DROP, INSERT, START, SWAP, transition_operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:

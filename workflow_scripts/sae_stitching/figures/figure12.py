@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.figures.bipartite import draw_family, row
 from sae_stitching.figures.style import (
     LARGER_SAE,
@@ -20,7 +21,6 @@ from sae_stitching.figures.style import (
     style,
 )
 from sae_stitching.latent_families import Family, family
-from sae_stitching.similarity import Similarity
 from sae_stitching.subgraphs import Subgraphs
 
 DRAWN = 24

@@ -1,5 +1,7 @@
 """Figure 4: change in MSE when each latent of the larger SAE is added to the smaller SAE."""
 
+from __future__ import annotations
+
 import textwrap
 
 import numpy as np
@@ -10,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.scale import SymmetricalLogTransform
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from sae_stitching.errors import StudyError
 from sae_stitching.figures.style import (
     COLUMN_WIDTH,
     DECREASES_MSE,
@@ -21,30 +22,19 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
+from sae_stitching.insertions import Insertions
 
 EFFECTS = {"decreases": DECREASES_MSE, "increases": INCREASES_MSE}
 BINS = 40
 
 
-def figure4_table(
-    delta_mse: np.ndarray,
-    standard_error: np.ndarray,
-    n_active: np.ndarray,
-    max_cosine: np.ndarray,
-    theta: float,
-) -> pd.DataFrame:
+def figure4_table(insertions: Insertions, theta: float) -> pd.DataFrame:
     """List the latents of the larger SAE that are active at least once on the eval tokens.
 
     Parameters
     ----------
-    delta_mse
-        Change in the smaller SAE's MSE when latent i alone is inserted, (d_large,).
-    standard_error
-        Its standard error, (d_large,).
-    n_active
-        Eval tokens on which latent i is active, (d_large,).
-    max_cosine
-        Greatest decoder cosine to any latent of the smaller SAE, (d_large,).
+    insertions
+        Effect and max cosine of every latent.
     theta
         Latents with max cosine < θ are novel (Eq. 6).
 
@@ -54,27 +44,16 @@ def figure4_table(
         ``latent``, ``max_cosine``, ``delta_mse``, ``standard_error``, ``n_active``, ``effect``
         (decreases if the change is below zero, else increases), ``group`` (novel or
         reconstruction).
-
-    Raises
-    ------
-    StudyError
-        If the lengths differ.
     """
-    arrays = [np.asarray(array) for array in (delta_mse, standard_error, n_active, max_cosine)]
-    if len({array.shape for array in arrays}) != 1:
-        raise StudyError(
-            f"delta_mse, standard_error, n_active and max_cosine have shapes "
-            f"{[array.shape for array in arrays]}; they must be of one larger SAE"
-        )
-    latent = np.flatnonzero(arrays[2] > 0)
-    delta_mse, standard_error, n_active, max_cosine = (array[latent] for array in arrays)
+    latent = np.flatnonzero(insertions.n_active > 0)
+    delta_mse, max_cosine = insertions.delta_mse[latent], insertions.max_cosine[latent]
     return pd.DataFrame(
         {
             "latent": latent,
             "max_cosine": max_cosine,
             "delta_mse": delta_mse,
-            "standard_error": standard_error,
-            "n_active": n_active,
+            "standard_error": insertions.standard_error[latent],
+            "n_active": insertions.n_active[latent],
             "effect": np.where(delta_mse < 0, "decreases", "increases"),
             "group": np.where(max_cosine < theta, "novel", "reconstruction"),
         }
@@ -83,13 +62,7 @@ def figure4_table(
 
 @style()
 def figure4(
-    table: pd.DataFrame,
-    *,
-    small: str,
-    large: str,
-    theta: float,
-    n_never_active: int,
-    symlog: bool = False,
+    insertions: Insertions, theta: float, *, small: str, large: str, symlog: bool = False
 ) -> Figure:
     """Draw the insertion effects against the max cosine, with both marginal histograms.
 
@@ -97,18 +70,19 @@ def figure4(
 
     Parameters
     ----------
-    table
-        From `figure4_table`.
-    small, large
-        Names of the two SAEs.
+    insertions
+        Effect and max cosine of every latent. Those that are never active are left out, and
+        counted in the note below the figure.
     theta
         The threshold that is marked.
-    n_never_active
-        Latents that the table leaves out, for the note below the figure.
+    small, large
+        Names of the two SAEs.
     symlog
         Show all effects on a logarithmic axis, linear about zero, rather than the bulk on a
         linear one.
     """
+    table = figure4_table(insertions, theta)
+    n_never_active = len(insertions.n_active) - len(table)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     figure = Figure(figsize=(COLUMN_WIDTH, 3.8), layout=layout)
     grid = figure.add_gridspec(3, 2, width_ratios=(4.5, 1), height_ratios=(0.25, 1, 4.5))

@@ -1,5 +1,7 @@
 """Figure 5: mean MSE and L0 on the way from the smallest SAE to the largest."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +20,12 @@ from sae_stitching.figures.style import (
     GUIDE,
     PAGE_WIDTH,
     SMALL,
+    Pair,
     sae_label,
     sequence_style,
     style,
 )
-
-KINDS = ("start", "insert", "swap", "drop")
-"""What an operation does, by the number that stands for it in the transition's file."""
+from sae_stitching.transitions import KINDS, Transition
 
 DRAWN = 20_000
 """Points of a panel above which not every operation is drawn."""
@@ -41,14 +42,13 @@ _LEGEND = {
 }
 
 
-def figure5_table(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def figure5_table(steps: Mapping[Pair, Transition]) -> pd.DataFrame:
     """List every operation of a transition.
 
     Parameters
     ----------
     steps
-        One mapping a step, in order: ``small``, ``large`` (names of the SAEs) and, one value an
-        operation, ``n_latents``, ``mse``, ``l0``, ``kind`` (an index of `KINDS`).
+        By the names of the smaller and the larger SAE, in order.
 
     Returns
     -------
@@ -62,10 +62,10 @@ def figure5_table(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         If the lengths of a step differ, it is empty, or it has a kind that is not known.
     """
     frames = []
-    for number, step in enumerate(steps):
-        where = f"transition step {step['small']}--{step['large']}"
-        columns = {name: np.asarray(step[name]) for name in ("n_latents", "mse", "l0")}
-        kind = np.asarray(step["kind"])
+    for number, ((small, large), step) in enumerate(steps.items()):
+        where = f"transition step {small}--{large}"
+        columns = {name: np.asarray(getattr(step, name)) for name in ("n_latents", "mse", "l0")}
+        kind = np.asarray(step.kind)
         if len({array.shape for array in (*columns.values(), kind)}) != 1 or kind.size == 0:
             raise StudyError(
                 f"{where}: n_latents, mse, l0 and kind are empty or differ in length; "
@@ -77,8 +77,8 @@ def figure5_table(steps: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "step": number,
-                    "small": step["small"],
-                    "large": step["large"],
+                    "small": small,
+                    "large": large,
                     "operation": np.arange(kind.size),
                     "kind": np.array(KINDS)[kind],
                     **columns,

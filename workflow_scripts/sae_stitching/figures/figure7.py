@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.stats import beta
 
+from sae_stitching.decoder_similarity import novel_latents
 from sae_stitching.figures.style import (
     GUIDE,
     NOVEL,
@@ -21,7 +22,6 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
-from sae_stitching.similarity import novel_latents
 
 BINS = 50
 _CERTAIN = 0.99

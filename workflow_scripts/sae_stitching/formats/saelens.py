@@ -145,7 +145,7 @@ def _fold_scaling_factor(factor: Tensor, W_dec: Tensor, settings: Settings) -> T
     return W_dec * factor[:, None]
 
 
-def write(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
+def export_saelens(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
     """Write an SAE as a folder that ``sae_lens.SAE.load_from_disk`` reads.
 
     Architectures with a threshold (batchtopk, jumprelu, gated) become SAELens' jumprelu.
@@ -153,9 +153,11 @@ def write(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
     Parameters
     ----------
     sae
+        The SAE.
     folder
+        Made if it is not there.
     metadata
-        Further entries of `metadata` beside the hook and the model.
+        Further entries of `metadata` beside the hook and the model, e.g. ``context_size``.
 
     Returns
     -------

@@ -8,16 +8,16 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import random_sae
-from sae_stitching import similarity as similarity_module
-from sae_stitching.errors import StudyError
-from sae_stitching.sae import fingerprint
-from sae_stitching.similarity import (
+from sae_stitching import decoder_similarity as similarity_module
+from sae_stitching.decoder_similarity import (
     load_similarity,
     novel_latents,
     similarity,
     unit_rows,
     write_similarity,
 )
+from sae_stitching.errors import StudyError
+from sae_stitching.sae import fingerprint
 from sae_stitching.store import read_hdf5
 
 
@@ -74,7 +74,7 @@ sizes = {
 def test_cosines_equal_dense(seed, d_large, d_small, block, d_model, floor, zero, keep):
     W_large = random_rows(seed, d_large, d_model, zero)
     W_small = 3.0 * random_rows(seed + 1, d_small, d_model)
-    result = in_blocks(block, W_large, W_small, floor=floor, keep=keep)
+    result = in_blocks(block, W_small, W_large, floor=floor, keep=keep)
     expected = cosines(W_large, W_small)
     close = {"rtol": 0, "atol": 1e-6}
     np.testing.assert_allclose(result.max_cosine_large, expected.max(1), **close)
@@ -108,7 +108,7 @@ def test_ties_go_to_the_lowest_number_and_edges_include_the_floor(
 ):
     W_large, W_small = exact_rows(seed, d_large), exact_rows(seed + 1, d_small)
     expected = cosines(W_large, W_small).astype(np.float32)
-    result = in_blocks(block, W_large, W_small, floor=floor, keep=True)
+    result = in_blocks(block, W_small, W_large, floor=floor, keep=True)
     np.testing.assert_array_equal(result.cosine, expected)
     np.testing.assert_array_equal(result.max_cosine_large, expected.max(1))
     np.testing.assert_array_equal(result.max_cosine_small, expected.max(0))
@@ -126,7 +126,7 @@ def test_ties_of_cosines_that_are_no_round_numbers(dtype, block):
     # cos = 1/√2 and the like, rounded to float32; the same latent three times on either side.
     W_large = torch.tensor([[1, 1], [1, 0], [1, 1], [1, 1]], dtype=dtype)
     W_small = torch.tensor([[1, 0], [-1, 1], [1, 0], [1, 0]], dtype=dtype)
-    result = in_blocks(block, W_large, W_small, floor=0.5)
+    result = in_blocks(block, W_small, W_large, floor=0.5)
     assert result.argmax_large.tolist() == [0, 0, 0, 0]
     assert result.argmax_small.tolist() == [1, 0, 1, 1]
 
@@ -134,7 +134,7 @@ def test_ties_of_cosines_that_are_no_round_numbers(dtype, block):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_all_arrays_have_the_types_of_the_file(dtype):
     rows = random_rows(0, 7, 3).to(dtype)
-    result = similarity(rows, rows[:4], floor=0.1, keep=True)
+    result = similarity(rows[:4], rows, floor=0.1, keep=True)
     types = {field.name: getattr(result, field.name) for field in fields(result)}
     del types["floor"]
     for name, array in types.items():
@@ -144,7 +144,7 @@ def test_all_arrays_have_the_types_of_the_file(dtype):
 
 def test_a_zero_direction_has_cosine_zero_to_all():
     W_large = torch.tensor([[0.0, 0.0], [-1.0, 0.0]])
-    result = similarity(W_large, torch.tensor([[3.0, 0.0], [0.0, 2.0]]), floor=-1.0, keep=True)
+    result = similarity(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), W_large, floor=-1.0, keep=True)
     assert result.cosine is not None
     assert result.cosine.tolist() == [[0.0, 0.0], [-1.0, 0.0]]
     assert result.max_cosine_large.tolist() == [0.0, 0.0]
@@ -174,18 +174,18 @@ def test_novel_is_below_the_threshold_at_the_precision_of_the_cosines(seed, data
 @pytest.fixture
 def saes():
     generator = torch.Generator().manual_seed(0)
-    return [random_sae(generator, 6, d_sae, "relu", dtype=torch.float32) for d_sae in (40, 25)]
+    return [random_sae(generator, 6, d_sae, "relu", dtype=torch.float32) for d_sae in (25, 40)]
 
 
 @pytest.mark.parametrize("full_matrix_mb", [0, 0.0039, 0.004, 64])
 def test_a_file_gives_back_the_similarity(tmp_path, saes, full_matrix_mb):
-    large, small = saes
+    small, large = saes
     path = tmp_path / "similarity" / "25--40.h5"
     options = {"floor": 0.3, "full_matrix_mb": full_matrix_mb, "study": "test", "provenance": {}}
-    write_similarity(large, small, path, **options)
+    write_similarity(small, large, path, **options)
     # The matrix takes 40 × 25 × 4 bytes = 4 kB.
     keep = full_matrix_mb >= 0.004
-    expected = similarity(large.W_dec, small.W_dec, floor=0.3, keep=keep)
+    expected = similarity(small.W_dec, large.W_dec, floor=0.3, keep=keep)
     loaded = load_similarity(path, study="test")
     for field in fields(expected):
         ours, theirs = getattr(expected, field.name), getattr(loaded, field.name)

@@ -14,6 +14,7 @@ from sae_stitching.store import read_hdf5, write_hdf5
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from sae_stitching.sae import SAE, Decoder
@@ -46,18 +47,27 @@ class Similarity:
         The whole matrix, where it was asked for.
     """
 
-    max_cosine_large: np.ndarray
-    argmax_large: np.ndarray
-    max_cosine_small: np.ndarray
-    argmax_small: np.ndarray
-    edge_large: np.ndarray
-    edge_small: np.ndarray
-    edge_cosine: np.ndarray
+    max_cosine_large: Float[np.ndarray, " d_large"]
+    argmax_large: Int[np.ndarray, " d_large"]
+    max_cosine_small: Float[np.ndarray, " d_small"]
+    argmax_small: Int[np.ndarray, " d_small"]
+    edge_large: Int[np.ndarray, " edge"]
+    edge_small: Int[np.ndarray, " edge"]
+    edge_cosine: Float[np.ndarray, " edge"]
     floor: float
-    cosine: np.ndarray | None = None
+    cosine: Float[np.ndarray, "d_large d_small"] | None = None
+
+    def check_sizes(self, d_small: int, d_large: int) -> None:
+        """Raise StudyError unless these are the numbers of latents of the two SAEs."""
+        found = len(self.max_cosine_small), len(self.max_cosine_large)
+        if found != (d_small, d_large):
+            raise StudyError(
+                f"similarity: of SAEs of {found[0]} and {found[1]} latents, but these have "
+                f"{d_small} and {d_large}; delete the similarity and run again"
+            )
 
 
-def unit_rows(W_dec: Tensor) -> Tensor:
+def unit_rows(W_dec: Float[Tensor, "d_sae d_model"]) -> Float[Tensor, "d_sae d_model"]:
     """Decoder directions at unit norm; zero rows stay zero."""
     import torch
 
@@ -65,24 +75,47 @@ def unit_rows(W_dec: Tensor) -> Tensor:
     return W_dec / torch.where(norms > 0, norms, 1.0)
 
 
-def similarity(W_large: Tensor, W_small: Tensor, *, floor: float, keep: bool = False) -> Similarity:
-    """Compare all decoder directions of two dictionaries, block by block.
+def similarity(
+    W_small: Float[Tensor, "d_small d_model"],
+    W_large: Float[Tensor, "d_large d_model"],
+    *,
+    floor: float,
+    keep: bool = False,
+) -> Similarity:
+    """Compare all decoder directions of two dictionaries, block by block (Eq. 6).
 
     Parameters
     ----------
-    W_large : (d_large, d_model)
-    W_small : (d_small, d_model)
+    W_small, W_large : (d_small, d_model), (d_large, d_model)
+        Decoders, one row a latent, of any norm.
     floor
-        Cosine from which on a pair of latents is kept as an edge.
+        Cosine from which on a pair of latents is kept as an edge: the least θ that
+        `connected_subgraphs` can use.
     keep
         Keep the whole matrix of cosines too.
 
-    Returns
-    -------
-    Similarity
+    Raises
+    ------
+    StudyError
+        If the two dictionaries are not of one d_model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sae_stitching import similarity
+    >>> found = similarity(torch.eye(2)[:1], torch.tensor([[3.0, 4.0], [0.0, 1.0]]), floor=0.5)
+    >>> found.max_cosine_large.round(2).tolist(), found.argmax_small.tolist()
+    ([0.6, 0.0], [0])
+    >>> list(zip(found.edge_small.tolist(), found.edge_large.tolist()))
+    [(0, 0)]
     """
     import torch
 
+    if W_small.shape[1:] != W_large.shape[1:]:
+        raise StudyError(
+            f"W_dec of the smaller SAE has shape {tuple(W_small.shape)}, of the larger "
+            f"{tuple(W_large.shape)}; SAEs of different d_model cannot be compared"
+        )
     # Only the smaller dictionary is normalised as a whole; the larger one a block at a time.
     small = unit_rows(W_small)
     d_large, d_small = len(W_large), len(small)
@@ -164,8 +197,8 @@ def _by_row(found: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
 
 
 def write_similarity(
-    large: SAE | Decoder,
     small: SAE | Decoder,
+    large: SAE | Decoder,
     path: str | Path,
     *,
     floor: float,
@@ -180,7 +213,7 @@ def write_similarity(
     from sae_stitching.sae import fingerprint
 
     keep = 4 * large.d_sae * small.d_sae <= full_matrix_mb * 1e6
-    result = similarity(large.W_dec, small.W_dec, floor=floor, keep=keep)
+    result = similarity(small.W_dec, large.W_dec, floor=floor, keep=keep)
     with write_hdf5(path, format="similarity", study=study, provenance=provenance) as file:
         file.attrs["floor"] = floor
         file.attrs["large_fingerprint"] = fingerprint(large)
@@ -231,9 +264,23 @@ def load_similarity(
         )
 
 
-def novel_latents(max_cosine: np.ndarray, threshold: float) -> np.ndarray:
+def novel_latents(
+    max_cosine: Float[np.ndarray, " d_large"], threshold: float
+) -> Bool[np.ndarray, " d_large"]:
     """Which latents are novel: max decoder cosine < θ (Eq. 6); the others are reconstruction.
 
-    θ is compared at the precision of the cosines, as the edges are.
+    Parameters
+    ----------
+    max_cosine : (d_large) float32
+        Of each latent to the other dictionary, e.g. `Similarity.max_cosine_large`.
+    threshold
+        θ, compared at the precision of the cosines, as the edges are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sae_stitching import novel_latents
+    >>> novel_latents(np.float32([0.2, 0.7, 0.9]), 0.7).tolist()
+    [True, False, False]
     """
     return max_cosine < np.float32(threshold)

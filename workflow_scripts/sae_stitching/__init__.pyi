@@ -1,0 +1,51 @@
+# The public names, and the modules that they are in. Read by type checkers and by __init__.py.
+
+from .batches import Activations as Activations, ActivationShards as ActivationShards
+from .codes import encode_shards as encode_shards, open_codes as open_codes
+from .decoder_similarity import (
+    Similarity as Similarity,
+    load_similarity as load_similarity,
+    novel_latents as novel_latents,
+    similarity as similarity,
+)
+from .errors import StudyError as StudyError
+from .evaluation import evaluate as evaluate
+from .figures.figure4 import figure4 as figure4, figure4_table as figure4_table
+from .figures.figure5 import figure5 as figure5, figure5_table as figure5_table
+from .figures.figure13 import figure13 as figure13, figure13_table as figure13_table
+from .figures.style import save_figure as save_figure
+from .formats.saelens import export_saelens as export_saelens
+from .insertions import (
+    Insertions as Insertions,
+    insertion_effects as insertion_effects,
+    load_insertions as load_insertions,
+)
+from .pairs import open_pair as open_pair
+from .pretrained import load_sae as load_sae
+from .roc import NoveltyROC as NoveltyROC, load_roc as load_roc, novelty_roc as novelty_roc
+from .sae import SAE as SAE, save_sae as save_sae
+from .sparse import SparseCodes as SparseCodes
+from .stitching import EvalPair as EvalPair
+from .subgraphs import (
+    Subgraphs as Subgraphs,
+    connected_subgraphs as connected_subgraphs,
+    load_subgraphs as load_subgraphs,
+)
+from .swaps import Swaps as Swaps, load_swaps as load_swaps, swap_effects as swap_effects
+from .threshold import (
+    ThresholdCurve as ThresholdCurve,
+    load_threshold_curve as load_threshold_curve,
+    threshold_curve as threshold_curve,
+)
+from .training import Trainer as Trainer, TrainingConfig as TrainingConfig
+from .transitions import (
+    Transition as Transition,
+    load_transition as load_transition,
+    load_transition_step as load_transition_step,
+    transition as transition,
+)
+
+# from .greedy import greedy_latents as greedy_latents
+# from .stitched import StitchedSAE as StitchedSAE
+
+__version__: str
