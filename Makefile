@@ -1,6 +1,7 @@
 # make figures   the default study, from nothing to its figures
 # make report    the same, and report.html with its figures and tables, to hand on
 # make test      all tests
+# make docs      the documentation, in docs/_build/html
 # All set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
 
 PYTHON ?= python3
@@ -8,14 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Libraries that tests/peers and the benchmarks compare with.
 PEERS := .venv-peers
+# What builds the documentation.
+DOCS := .venv-docs
 # Extra options for pip, e.g. an index with CPU builds of PyTorch.
 PIP_OPTIONS ?=
 CORES ?= all
 # Extra options for Snakemake.
 OPTIONS ?=
 
-.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint bench-training \
-  bench-scale bench-caching lock clean-env
+.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint docs notebook \
+  bench-training bench-scale bench-caching lock clean-env
 
 figures: $(VENV)/.run
 	$(BIN)/snakemake --cores $(CORES) $(OPTIONS)
@@ -57,6 +60,22 @@ lint: $(VENV)/.dev
 	$(BIN)/snakemake --lint
 	$(BIN)/basedpyright
 
+docs: $(DOCS)/.done
+	$(DOCS)/bin/python -m sphinx --fail-on-warning --quiet docs docs/_build/html
+
+# docs/tutorial.ipynb anew, from docs/tutorial.md.
+notebook: $(VENV)/.dev
+	PYTHONPATH=workflow_scripts $(BIN)/python docs/notebook.py
+
+# Sphinx imports the library, so it has to see what that needs: the packages in $(VENV) are seen
+# from here, and not installed a second time.
+$(DOCS)/.done: $(VENV)/.dev requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(DOCS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/workflow.pth"
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -r requirements-docs.lock
+	touch $@
+
 $(VENV)/.run: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it with make PYTHON=python3.12"; exit 1; }
@@ -91,7 +110,7 @@ bench-caching: $(VENV)/.run $(PEERS)/.done
 	$(BIN)/snakemake --cores $(CORES) --until prepare_gguf_model
 	$(BIN)/python benchmarks/caching.py results/smollm2-wikipedia/models/smollm2-135m --peers $(PEERS)/bin/python
 
-# Resolve the chosen versions of requirements.in and requirements-dev.in with all that they need.
+# Resolve the chosen versions of requirements*.in with all that they need.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements.in
@@ -99,6 +118,9 @@ lock:
 	.venv-lock/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements-dev.in
 	{ echo "-r requirements.lock"; .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' | \
 	  grep -vxFf requirements.lock; } > requirements-dev.lock
+	.venv-lock/bin/python -m pip install --quiet $(PIP_OPTIONS) -r requirements-docs.in
+	{ echo "-r requirements-dev.lock"; .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//' | \
+	  grep -vxF -f requirements.lock -f requirements-dev.lock; } > requirements-docs.lock
 	rm -rf .venv-lock
 
 clean-env:

@@ -39,6 +39,7 @@ def pins(path: str) -> dict[str, str]:
 
 LOCK = pins("requirements.lock")
 DEV_LOCK = pins("requirements-dev.lock")
+DOCS_LOCK = pins("requirements-docs.lock")
 SLURM_LOCK = pins("requirements-slurm.lock")
 
 
@@ -48,7 +49,10 @@ SLURM_LOCK = pins("requirements-slurm.lock")
 def test_chosen_versions_are_the_resolved_ones():
     assert pins("requirements.in").items() <= LOCK.items()
     assert pins("requirements-dev.in").items() <= DEV_LOCK.items()
+    assert pins("requirements-docs.in").items() <= DOCS_LOCK.items()
     assert not LOCK.keys() & DEV_LOCK.keys()
+    assert not (LOCK.keys() | DEV_LOCK.keys()) & DOCS_LOCK.keys()
+    assert "-r requirements-dev.lock" in (ROOT / "requirements-docs.lock").read_text().splitlines()
     assert "-r requirements.lock" in (ROOT / "requirements-dev.lock").read_text().splitlines()
     assert LOCK["torch"] == "2.13.0"
 
