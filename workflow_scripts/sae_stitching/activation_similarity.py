@@ -84,7 +84,20 @@ def write_activation_similarity(
 def load_activation_similarity(
     path: str | Path, *, study: str | None = None
 ) -> ActivationSimilarity:
-    """Read ``similarity/activations/<small>--<large>.h5``."""
+    """Read ``similarity/activations/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     names = ("large", "small", "decoder_cosine", "activation_cosine")
     with read_hdf5(path, format="activation_similarity", study=study) as file:
         return ActivationSimilarity(*(file[name][...] for name in names))

@@ -1,5 +1,7 @@
 """The stored codes of an SAE over the eval tokens: written as a stream, read by blocks."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,19 @@ def encode_shards(
     provenance: Mapping[str, Any],
 ) -> None:
     """Encode the eval tokens and write ``codes/<sae>.h5``, the codes in CSR form.
+
+    Tokens are encoded in blocks of whole sequences, so that their number is no matter.
+
+    Parameters
+    ----------
+    sae
+        The SAE.
+    paths
+        Shards of activations, in order.
+    path
+        File to write.
+    study, provenance
+        See `store.write_hdf5`.
 
     Raises
     ------
@@ -99,7 +114,23 @@ class StoredCodes:
 def open_codes(
     path: str | Path, sae: SAE | Decoder, *, study: str | None = None
 ) -> Iterator[StoredCodes]:
-    """Open ``codes/<sae>.h5`` and check that they are the codes of `sae`."""
+    """Open ``codes/<sae>.h5`` and check that they are the codes of `sae`.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    sae
+        Whose codes they must be.
+    study
+        Study that the file must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or study, or holds the codes of
+        another SAE.
+    """
     with read_hdf5(path, format="codes", study=study) as file:
         if file.attrs["sae_fingerprint"] != fingerprint(sae):
             raise StudyError(f"{path}: these are the codes of another SAE; delete it and run again")

@@ -103,9 +103,10 @@ def similarity(
     --------
     >>> import torch
     >>> from sae_stitching import similarity
-    >>> found = similarity(torch.eye(2)[:1], torch.tensor([[3.0, 4.0], [0.0, 1.0]]), floor=0.5)
-    >>> found.max_cosine_large.round(2).tolist(), found.argmax_small.tolist()
-    ([0.6, 0.0], [0])
+    >>> W_large = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 0.0, 0.0]])
+    >>> found = similarity(torch.eye(4)[:1], W_large, floor=0.5)
+    >>> found.max_cosine_large.tolist(), found.argmax_small.tolist()
+    ([0.5, 0.0], [0])
     >>> list(zip(found.edge_small.tolist(), found.edge_large.tolist()))
     [(0, 0)]
     """
@@ -236,10 +237,19 @@ def load_similarity(
 ) -> Similarity:
     """Read ``similarity/<small>--<large>.h5``.
 
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+    small, large
+        SAEs that it must be the similarity of; any by default.
+
     Raises
     ------
     StudyError
-        If it is not the similarity of `small` and `large`, where those are given.
+        If the file is missing, damaged, of another format, of another study or of other SAEs.
     """
     with read_hdf5(path, format="similarity", study=study) as file:
         for side, sae in (("small", small), ("large", large)):

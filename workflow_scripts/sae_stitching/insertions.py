@@ -140,7 +140,20 @@ def write_insertions(
 
 
 def load_insertions(path: str | Path, *, study: str | None = None) -> Insertions:
-    """Read ``stitching/insertions/<small>--<large>.h5``."""
+    """Read ``stitching/insertions/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="insertions", study=study) as file:
         arrays = [file[name][...] for name in _OF_LATENTS]
         mse_small, mse_large = float(file.attrs["mse_small"]), float(file.attrs["mse_large"])

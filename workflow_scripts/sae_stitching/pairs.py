@@ -20,7 +20,13 @@ def open_pair(files: Any, *, study: str | None = None) -> Iterator[EvalPair]:
         Has the attributes `small`, `large` (SAE files), `codes_small`, `codes_large`, and
         `activations` (the eval shards, in order).
     study
-        Study that they must belong to.
+        Study that they must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If a file is missing, damaged or of another study, or the codes are not those of the SAEs
+        or of the activations.
     """
     with ExitStack() as stack:
         small, large = (

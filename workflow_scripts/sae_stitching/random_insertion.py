@@ -79,6 +79,19 @@ def write_random_insertion(
 
 
 def load_random_insertion(path: str | Path, *, study: str | None = None) -> RandomInsertion:
-    """Read ``stitching/random_insertion/<small>--<large>.h5``."""
+    """Read ``stitching/random_insertion/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="random_insertion", study=study) as file:
         return RandomInsertion(*(file[group][...] for group in GROUPS))

@@ -266,10 +266,18 @@ def write_roc(
 def load_roc(path: str | Path, *, study: str | None = None) -> NoveltyROC:
     """Read ``stitching/roc/<small>--<large>.h5``.
 
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
     Raises
     ------
     StudyError
-        If the file is missing or damaged, or its curve does not fit together.
+        If the file is missing, damaged, of another format or of another study.
+        Also if its curve does not fit together.
     """
     with read_hdf5(path, format="roc", study=study) as file:
         try:

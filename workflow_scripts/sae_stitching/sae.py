@@ -120,7 +120,7 @@ class SAE:
         Parameters
         ----------
         x : (token, d_model)
-            Raw activations of the model, of the dtype of the SAE.
+            Raw activations of the model.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class SAE:
         return blocks[0] if len(blocks) == 1 else concatenate(blocks)
 
     def _encode_block(self, x: Tensor) -> SparseCodes:
-        pre = self.pre_activations(x)
+        pre = self.pre_activations(x.to(self.W_enc.dtype))
         if self.architecture == "relu":
             return above(pre)
         if self.architecture == "topk":

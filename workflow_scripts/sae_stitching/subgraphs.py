@@ -107,7 +107,20 @@ def write_subgraphs(
 
 
 def load_subgraphs(path: str | Path, *, study: str | None = None) -> Subgraphs:
-    """Read ``subgraphs/<small>--<large>.h5``."""
+    """Read ``subgraphs/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="subgraphs", study=study) as file:
         return Subgraphs(
             file["component_small"][...],

@@ -127,7 +127,20 @@ def write_swaps(
 
 
 def load_swaps(path: str | Path, *, study: str | None = None) -> Swaps:
-    """Read ``stitching/swaps/<small>--<large>.h5``."""
+    """Read ``stitching/swaps/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="swaps", study=study) as file:
         return Swaps(
             *(file[name][...] for name in _OF_COMPONENTS),

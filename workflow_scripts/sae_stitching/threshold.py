@@ -114,6 +114,19 @@ def write_threshold_curve(
 
 
 def load_threshold_curve(path: str | Path, *, study: str | None = None) -> ThresholdCurve:
-    """Read ``stitching/threshold/<small>--<large>.h5``."""
+    """Read ``stitching/threshold/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="threshold", study=study) as file:
         return ThresholdCurve(*(file[name][...] for name in ("theta", "n_inserted", "mse", "l0")))

@@ -88,6 +88,19 @@ def write_transition_orders(
 
 
 def load_transition_orders(path: str | Path, *, study: str | None = None) -> TransitionOrders:
-    """Read ``stitching/orders/<small>--<large>.h5``."""
+    """Read ``stitching/orders/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="transition_orders", study=study) as file:
         return TransitionOrders(*(file[name][...] for name in _DATASETS))

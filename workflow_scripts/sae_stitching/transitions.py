@@ -177,7 +177,20 @@ def gather_transition(
 def load_transition(
     path: str | Path, *, study: str | None = None
 ) -> dict[tuple[str, str], Transition]:
-    """Read ``stitching/transition.h5``: the steps in order, by the names of their SAEs."""
+    """Read ``stitching/transition.h5``: the steps in order, by the names of their SAEs.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="transition", study=study) as file:
         return {
             split_pair_name(str(step)): _read(file, file[str(step)].attrs, f"{step}/")
@@ -186,7 +199,20 @@ def load_transition(
 
 
 def load_transition_step(path: str | Path, *, study: str | None = None) -> Transition:
-    """Read ``stitching/transition/<small>--<large>.h5``."""
+    """Read ``stitching/transition/<small>--<large>.h5``.
+
+    Parameters
+    ----------
+    path
+        File of a study.
+    study
+        Study that it must belong to; any by default.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, damaged, of another format or of another study.
+    """
     with read_hdf5(path, format="transition_step", study=study) as file:
         return _read(file, file.attrs)
 
