@@ -1,7 +1,9 @@
 """MSE of an SAE that decodes with the decoder bias of another (Figure 17)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -9,22 +11,29 @@ from torch import Tensor
 from sae_stitching.codes import StoredCodes
 from sae_stitching.sae import SAE, Decoder
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def mean_codes(codes: StoredCodes) -> Tensor:
-    """Mean activation of every latent over the eval tokens, (d_sae) float64."""
+
+def mean_codes(codes: StoredCodes) -> Float[Tensor, " d_sae"]:
+    """Mean activation of every latent over the eval tokens, in float64."""
     total = torch.zeros(codes.d_sae, dtype=torch.float64)
     for block in codes.blocks():
         total += block.pattern.sum_by_latent(block.values.double())
     return total / codes.n_tokens
 
 
-def mean_residual(sae: SAE | Decoder, mean_x: Tensor, mean_f: Tensor) -> Tensor:
+def mean_residual(
+    sae: SAE | Decoder, mean_x: Float[Tensor, " d_model"], mean_f: Float[Tensor, " d_sae"]
+) -> Float[Tensor, " d_model"]:
     """Mean of x − x̂ over the tokens, which the means of x and f give: decoding is linear."""
     return mean_x.double() - mean_f @ sae.W_dec.double() - sae.b_dec.double()
 
 
 def bias_exchange(
-    biases: Mapping[str, Tensor], residuals: Mapping[str, Tensor], mses: Mapping[str, float]
+    biases: Mapping[str, Float[Tensor, " d_model"]],
+    residuals: Mapping[str, Float[Tensor, " d_model"]],
+    mses: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """Give each SAE the decoder bias of every SAE, itself among them; its latents stay.
 

@@ -1,13 +1,19 @@
 """Latent families: the connected subgraphs of a pair by how many latents they have on each side."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.subgraphs import Subgraphs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 COLUMNS = ["small", "large", "n_small", "n_large", "count", "example"]
 
@@ -29,10 +35,10 @@ class Family:
     """
 
     component: int
-    small: np.ndarray
-    large: np.ndarray
-    edges: np.ndarray
-    cosine: np.ndarray
+    small: Int[np.ndarray, " n_small"]
+    large: Int[np.ndarray, " n_large"]
+    edges: Int[np.ndarray, "edge 2"]
+    cosine: Float[np.ndarray, " edge"]
 
 
 def component_types(pairs: Mapping[tuple[str, str], Subgraphs]) -> pd.DataFrame:
@@ -57,7 +63,9 @@ def component_types(pairs: Mapping[tuple[str, str], Subgraphs]) -> pd.DataFrame:
     return frame.astype({"example": "Int64"})
 
 
-def component_sizes(graph: Subgraphs) -> tuple[np.ndarray, np.ndarray]:
+def component_sizes(
+    graph: Subgraphs,
+) -> tuple[Int[np.ndarray, " component"], Int[np.ndarray, " component"]]:
     """Latents of each connected subgraph in the smaller and in the larger SAE."""
     small, large = (
         np.bincount(side[side >= 0], minlength=graph.n_components)

@@ -13,6 +13,8 @@ from sae_stitching.store import read_hdf5, write_hdf5
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
     from sae_stitching.codes import StoredCodes
 
 # Tokens whose codes are in memory at once.
@@ -38,19 +40,19 @@ class Passages:
     before : int
     """
 
-    sequence: np.ndarray
-    position: np.ndarray
-    activation: np.ndarray
-    window: np.ndarray
-    n_active: np.ndarray
+    sequence: Int[np.ndarray, "d_sae passage"]
+    position: Int[np.ndarray, "d_sae passage"]
+    activation: Float[np.ndarray, "d_sae passage"]
+    window: Float[np.ndarray, "d_sae passage window"]
+    n_active: Int[np.ndarray, " d_sae"]
     n_tokens: int
     before: int
 
 
 def token_places(
     paths: Sequence[str | Path], *, study: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sequence and position of every eval token, (token) int32 each, from the activation shards."""
+) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " token"]]:
+    """Sequence and position of every eval token, from the activation shards."""
     sequence, position = [], []
     for path in paths:
         with read_hdf5(path, format="activations", study=study) as file:
@@ -61,8 +63,8 @@ def token_places(
 
 def top_passages(
     codes: StoredCodes,
-    sequence: np.ndarray,
-    position: np.ndarray,
+    sequence: Int[np.ndarray, " token"],
+    position: Int[np.ndarray, " token"],
     *,
     n_passages: int,
     before: int,

@@ -13,6 +13,8 @@ from sae_stitching.store import read_hdf5, write_hdf5
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
     from sae_stitching.stitching import EvalPair
 
 GROUPS = ("novel", "reconstruction")
@@ -28,17 +30,24 @@ class RandomInsertion:
         MSE before the first latent and after each; the group's latents alone are inserted.
     """
 
-    novel: np.ndarray
-    reconstruction: np.ndarray
+    novel: Float[np.ndarray, "order latent+1"]
+    reconstruction: Float[np.ndarray, "order latent+1"]
 
 
-def random_orders(members: np.ndarray, n: int, generator: np.random.Generator) -> list[np.ndarray]:
+def random_orders(
+    members: Int[np.ndarray, " member"], n: int, generator: np.random.Generator
+) -> list[Int[np.ndarray, " member"]]:
     """Draw `n` orders of the given numbers."""
     return [generator.permutation(members) for _ in range(n)]
 
 
 def random_insertion(
-    pair: EvalPair, novel: np.ndarray, *, n_orders: int, seed: int, label: str = "random insertion"
+    pair: EvalPair,
+    novel: Bool[np.ndarray, " d_large"],
+    *,
+    n_orders: int,
+    seed: int,
+    label: str = "random insertion",
 ) -> RandomInsertion:
     """Insert the novel latents, and apart from them the others, in random orders.
 

@@ -13,7 +13,10 @@ integers, and with the others' bits flipped but for the sign those of all number
 which NumPy does not know, needs no code of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
@@ -22,6 +25,9 @@ from numba import njit, prange
 from torch import Tensor
 
 from sae_stitching.sparse import SparseCodes, SparsePattern
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _Map = Callable[[np.ndarray], np.ndarray] | None
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -36,7 +42,9 @@ _N_BINS = 1 << _HISTOGRAM_BITS
 _SAMPLE_EVERY = 32
 
 
-def above(z: Tensor, threshold: Tensor | float = 0.0) -> SparseCodes:
+def above(
+    z: Float[Tensor, "token d_sae"], threshold: Float[Tensor, " d_sae"] | float = 0.0
+) -> SparseCodes:
     """Keep the pre-activations above a threshold.
 
     Parameters
@@ -55,7 +63,7 @@ def above(z: Tensor, threshold: Tensor | float = 0.0) -> SparseCodes:
     return _above(_in_order(bits), _in_order(lowest), z, _in_order)
 
 
-def largest_of_token(z: Tensor, k: int) -> SparseCodes:
+def largest_of_token(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
     """Keep the k greatest pre-activations of each token, where they are positive.
 
     Parameters
@@ -78,7 +86,7 @@ def largest_of_token(z: Tensor, k: int) -> SparseCodes:
     return _codes(indices.reshape(-1), kept.reshape(-1), counts, z)
 
 
-def largest_of_batch(z: Tensor, k: int) -> SparseCodes:
+def largest_of_batch(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
     """Keep the (tokens × k) greatest pre-activations of the batch, where they are positive.
 
     Parameters
@@ -104,7 +112,7 @@ def largest_of_batch(z: Tensor, k: int) -> SparseCodes:
     return codes.select(keep)
 
 
-def largest_of_token_reference(z: Tensor, k: int) -> SparseCodes:
+def largest_of_token_reference(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
     """`largest_of_token` by PyTorch, for any device; which of equal values it keeps is open."""
     values, indices = z.topk(k, dim=1, sorted=False)
     # CSR wants the latents of a token in order.

@@ -6,8 +6,10 @@ each latent by itself at level 1 − confidence, or all of a pair at once with t
 rate held at that level (Benjamini and Hochberg).
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import false_discovery_control, norm
@@ -15,11 +17,16 @@ from scipy.stats import false_discovery_control, norm
 from sae_stitching.insertions import Insertions
 from sae_stitching.roc import novelty_roc
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 TESTS = ("none", "single", "fdr")
 """How certain latents are told: all count, each by itself, or the false discovery rate."""
 
 
-def p_values(delta_mse: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
+def p_values(
+    delta_mse: Float[np.ndarray, " latent"], standard_error: Float[np.ndarray, " latent"]
+) -> Float[np.ndarray, " latent"]:
     """Two-sided p-value of "the effect is zero", from the normal distribution.
 
     It is 1 where the standard error is unknown (one sequence alone) and the effect zero; an
@@ -30,7 +37,9 @@ def p_values(delta_mse: np.ndarray, standard_error: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(z), 1.0, 2 * norm.sf(z))
 
 
-def certain_effects(insertions: Insertions, *, confidence: float, test: str) -> np.ndarray:
+def certain_effects(
+    insertions: Insertions, *, confidence: float, test: str
+) -> Bool[np.ndarray, " d_large"]:
     """Which active latents have an effect that differs from zero, (d_large) bool.
 
     Parameters
@@ -56,7 +65,7 @@ def significance_rows(
     small: str,
     large: str,
     insertions: Insertions,
-    novel: np.ndarray,
+    novel: Bool[np.ndarray, " d_large"],
     *,
     confidence: float,
     bootstrap_samples: int,

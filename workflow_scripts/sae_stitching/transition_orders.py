@@ -17,6 +17,8 @@ from sae_stitching.transitions import DROP, INSERT, START, SWAP, transition_oper
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int8
+
     from sae_stitching.stitching import EvalPair
 
 _DATASETS = ("kind", "given", "gain", "random")
@@ -40,10 +42,10 @@ class TransitionOrders:
     random : (order, operation + 1) float64
     """
 
-    kind: np.ndarray
-    given: np.ndarray
-    gain: np.ndarray
-    random: np.ndarray
+    kind: Int8[np.ndarray, " operation+1"]
+    given: Float[np.ndarray, " operation+1"]
+    gain: Float[np.ndarray, " operation+1"]
+    random: Float[np.ndarray, "order operation+1"]
 
 
 def transition_orders(

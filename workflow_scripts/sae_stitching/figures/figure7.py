@@ -1,6 +1,9 @@
 """Figure 7: histogram of the max decoder cosine, beside that of random directions."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,11 +26,16 @@ from sae_stitching.figures.style import (
     style,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 BINS = 50
 _CERTAIN = 0.99
 
 
-def random_max_cosine_cdf(cosine: np.ndarray, d_model: int, d_small: int) -> np.ndarray:
+def random_max_cosine_cdf(
+    cosine: Float[np.ndarray, " point"], d_model: int, d_small: int
+) -> Float[np.ndarray, " point"]:
     """Probability that a random direction's max cosine to `d_small` others is at most `cosine`.
 
     For independent directions uniform on the sphere, (1 + cosine) / 2 of two of them follows the
@@ -47,7 +55,7 @@ def random_max_cosine_quantile(share: float, d_model: int, d_small: int) -> floa
 
 
 def figure7_table(
-    cosines: Mapping[Pair, np.ndarray],
+    cosines: Mapping[Pair, Float[np.ndarray, " d_large"]],
     thetas: Mapping[Pair, float],
     d_small: Mapping[Pair, int],
     d_model: int,

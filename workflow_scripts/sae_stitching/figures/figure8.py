@@ -1,6 +1,9 @@
 """Figure 8: cosine of two latents' decoder directions against that of their activations."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,13 +22,18 @@ from sae_stitching.figures.style import (
     style,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 FITTED_ABOVE = 0.5
 """Decoder cosine above which R² is taken, as in the paper."""
 POINTS = 10_000
 """Pairs of latents of one panel that are drawn and listed at most."""
 
 
-def r_squared(decoder_cosine: np.ndarray, activation_cosine: np.ndarray) -> tuple[float, int]:
+def r_squared(
+    decoder_cosine: Float[np.ndarray, " pair"], activation_cosine: Float[np.ndarray, " pair"]
+) -> tuple[float, int]:
     """R² of a straight line through the pairs with decoder cosine above `FITTED_ABOVE`.
 
     Returns
