@@ -65,7 +65,7 @@ docs: $(DOCS)/.done
 
 # docs/tutorial.ipynb anew, from docs/tutorial.md.
 notebook: $(VENV)/.dev
-	PYTHONPATH=workflow_scripts $(BIN)/python docs/notebook.py
+	$(BIN)/python docs/notebook.py
 
 # Sphinx imports the library, so it has to see what that needs: the packages in $(VENV) are seen
 # from here, and not installed a second time.

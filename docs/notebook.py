@@ -1,5 +1,6 @@
 """Make the notebook of the tutorial from its Markdown, and run it: ``make notebook``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def run(notebook: Any, folder: Path) -> Any:
     client = NotebookClient(
         notebook, timeout=600, record_timing=False, resources={"metadata": {"path": str(folder)}}
     )
-    return client.execute()
+    library = str(DOCS.parent / "workflow_scripts")
+    return client.execute(env={**os.environ, "PYTHONPATH": library})
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_the_tutorial_is_about_twenty_lines_up_to_figure_4():
     assert len(lines) <= 36  # 12 of them write out what one call of SAE is given
 
 
-def test_the_notebook_is_the_tutorial(printed, tmp_path, monkeypatch):
+def test_the_notebook_is_the_tutorial(printed, tmp_path):
     stored = nbformat.read(maker.NOTEBOOK, as_version=4)
     made = maker.from_markdown()
     assert [(c.cell_type, c.id, c.source) for c in stored.cells] == [
@@ -66,7 +66,6 @@ def test_the_notebook_is_the_tutorial(printed, tmp_path, monkeypatch):
         code.rstrip("\n") for code in CODE
     ]
     assert maker.NOTEBOOK.stat().st_size < 500_000
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "workflow_scripts"))
     done = maker.run(made, tmp_path)
     for ours, theirs in zip(stored.cells, done.cells, strict=True):
         assert text(ours) == text(theirs)

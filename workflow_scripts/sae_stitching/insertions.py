@@ -71,8 +71,8 @@ def insertion_effects(
 ) -> Insertions:
     """MSE(small plus i) − MSE(small) for every latent i of the larger SAE, exactly (Figure 4).
 
-    The bias is mixed for |L0| = d_small and |L1| = 1 (Eq. 5). No latent is left out and none is
-    sampled: all effects together take one pass over the codes.
+    The bias is mixed for ``|L0| = d_small`` and ``|L1| = 1`` (Eq. 5). No latent is left out and
+    none is sampled: all effects together take one pass over the codes.
 
     Parameters
     ----------
