@@ -159,6 +159,6 @@ def load_insertions(path: str | Path, *, study: str | None = None) -> Insertions
         mse_small, mse_large = float(file.attrs["mse_small"]), float(file.attrs["mse_large"])
         n_tokens = int(file.attrs["n_tokens"])
     try:
-        return Insertions(*arrays, mse_small, mse_large, n_tokens)
+        return Insertions(*arrays, mse_small=mse_small, mse_large=mse_large, n_tokens=n_tokens)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from error
