@@ -125,8 +125,11 @@ REACH: dict[str, tuple[Any, set[str]]] = {
         }.items()
     },
     "stitched": (
-        [{**TINY["stitched"][0], "base": 64, "insert": [{"sae": 128, "select": "novel"}]}],
-        {"stitch_sae", "cross_entropy", "sae_properties", "stitched"},
+        [
+            {**TINY["stitched"][0], "base": 64, "insert": [{"sae": 128, "select": "novel"}]},
+            *TINY["stitched"][1:],
+        ],
+        {"stitch_sae", "sae_properties", "stitched"},
     ),
     "saes": ([{**TINY["saes"][0], "steps": 50}, *TINY["saes"][1:]], {"train_sae"}),
     "similarity.floor": (0.25, {"similarity"}),
