@@ -50,6 +50,8 @@ rule all:
         ),
         rules.significance.output,
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
+        branch(bool(trained), then=rules.selection.output, otherwise=[]),
+        branch(bool(stitched), then=rules.stitched.output, otherwise=[]),
         rules.sae_properties.output,
         rules.pairs.output,
         rules.explorer.output,

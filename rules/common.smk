@@ -6,6 +6,8 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
+import yaml
+
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
@@ -15,11 +17,21 @@ from sae_stitching.language_model import model_facts
 from sae_stitching.names import pair_name, split_pair_name
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
-from sae_stitching.study import families, is_jumprelu, load_study, seed_groups
+from sae_stitching.study import (
+    families,
+    is_jumprelu,
+    load_study,
+    own_stitched,
+    sae_sizes,
+    seed_groups,
+    stitched_sources,
+)
+
+_default = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text("utf-8"))
 
 try:
     study = load_study(
-        config,
+        own_stitched(config, _default),
         schema_path=Path(workflow.basedir) / "schemas" / "config.schema.yaml",
         base=workflow.basedir,
     )
@@ -35,9 +47,20 @@ text_source = study["sources"].get(study["text"]["source"], {})
 saes = {sae["name"]: sae for sae in study["saes"]}
 pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
 trained = {name: sae for name, sae in saes.items() if name not in pretrained}
+stitched = {recipe["name"]: recipe for recipe in study["stitched"]}
+all_saes = [*saes, *stitched]
+# Latents of each; of a stitched SAE the most that it may have.
+sizes = sae_sizes(study)
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
+# SAEs that are looked at latent by latent.
+looked_at = [
+    *saes,
+    *(s for s in stitched if any(s in p for p in study["stitching"]["pairs"])),
+]
 path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
+# Pairs for which ways to select latents are compared.
+selection_pairs = steps or pairs
 # Families that are compared, and the steps from size to size inside them.
 kin = {
     key: names
@@ -96,6 +119,8 @@ SECTIONS = {
             "significance",
             "families",
             "family_transitions",
+            "selection",
+            "stitched",
         ),
     }.items()
     for member in members
@@ -113,6 +138,9 @@ TABLES = {
     "significance": "Insertion effects that differ from zero",
     **({"orders": "Orders of insertion"} if steps else {}),
     **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
+    # Without training there are no training activations to select on, unless they are asked for.
+    **({"selection": "Ways to select latents"} if trained else {}),
+    **({"stitched": "Stitched SAEs"} if stitched else {}),
     **({"reproduction": "The paper and this study"} if study["paper"] else {}),
 }
 
@@ -144,7 +172,7 @@ def one_of(choices):
 
 
 wildcard_constraints:
-    sae=one_of(saes),
+    sae=one_of(all_saes),
     pair=one_of([*pairs, *seed_pairs]),
     split="train|eval",
     shard=r"\d+",
@@ -202,6 +230,52 @@ def pretrained_files(wildcards):
         for key, path in (("weights", layout.weights), ("settings", layout.settings))
         if path is not None
     }
+
+
+def selection_shard():
+    """Training activations on which latents are selected."""
+    return shards("train")[:1]
+
+
+def recipe_inputs(wildcards):
+    """What stitching an SAE reads: other SAEs, tokens and θ of pairs where it needs them."""
+    recipe = stitched[wildcards.sae]
+    return {
+        "saes": [f"{results}/saes/{name}.h5" for name in stitched_sources(recipe)],
+        "activations": selection_shard() if measures(recipe) else [],
+        "subgraphs": [f"{results}/subgraphs/{p}.h5" for p in threshold_pairs(recipe)],
+    }
+
+
+def measures(recipe):
+    """Whether latents are chosen by their effect, or an SAE may be TopK and needs a threshold."""
+    return (
+        any(swap["components"] == "improving" for swap in recipe["swap"])
+        or any(insert["select"] != "novel" for insert in recipe["insert"])
+        or any(
+            saes[name].get("architecture", "topk") == "topk"
+            and not is_jumprelu(saes[name])
+            for name in stitched_sources(recipe)
+            if name in saes
+        )
+    )
+
+
+def threshold_pairs(recipe):
+    """Pairs whose θ a recipe takes, since it gives none of its own."""
+    asked = [
+        part["sae"]
+        for part in (*recipe["swap"], *recipe["insert"])
+        if part["threshold"] is None and part.get("select", "novel") == "novel"
+    ]
+    return [pair_name(recipe["base"], name) for name in dict.fromkeys(asked)]
+
+
+def trained_base(name):
+    """The SAE that a stitched one goes back to."""
+    while name in stitched:
+        name = stitched[name]["base"]
+    return name
 
 
 def sae_files(wildcards):
@@ -281,7 +355,7 @@ def scaled(amount):
 
 def matrix_mb(*names):
     """Megabytes of a float32 matrix (d_sae, d_model) of each of these SAEs."""
-    return sum(4e-6 * saes[name]["d_sae"] * d_model for name in names)
+    return sum(4e-6 * sizes[name] * d_model for name in names)
 
 
 def n_tokens(split):
@@ -294,7 +368,7 @@ def n_tokens(split):
 
 def product_minutes(rows, *names):
     """Minutes of the product of `rows` vectors of d_model with a matrix of each of these SAEs."""
-    return sum(2 * rows * saes[name]["d_sae"] * d_model for name in names) / 20e9 / 60
+    return sum(2 * rows * sizes[name] * d_model for name in names) / 20e9 / 60
 
 
 def stitching_mb(wildcards):
@@ -304,13 +378,25 @@ def stitching_mb(wildcards):
 
 def orders_mb(wildcards):
     """Megabytes of a job that walks through many orders: also a block of latent by latent."""
-    entries = min(sum(saes[name]["d_sae"] for name in names(wildcards)) ** 2, 2**28)
+    entries = min(sum(sizes[name] for name in names(wildcards)) ** 2, 2**28)
     return stitching_mb(wildcards) + 25e-6 * entries
 
 
 def stitching_minutes(wildcards):
     """Minutes of a pass over a pair's codes, at a thousand tokens a second."""
     return 30 + n_tokens("eval") / 60e3
+
+
+def selection_mb(*names):
+    """Memory of choosing among latents: tokens, codes, and decoders in float64 several times."""
+    tokens = study["stitching"]["selection_tokens"]
+    return 2000 + 1e-6 * tokens * (8 * d_model + 4000) + 10 * matrix_mb(*names)
+
+
+def selection_minutes(*names):
+    """Minutes of choosing among latents, each SAE encoded a few times."""
+    tokens = study["stitching"]["selection_tokens"]
+    return 30 + tokens / 10e3 + 10 * product_minutes(tokens, *names)
 
 
 def training_mb(wildcards):

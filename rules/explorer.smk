@@ -36,7 +36,7 @@ rule explorer:
     input:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
-        passages=collect(f"{results}/passages/{{sae}}.h5", sae=saes),
+        passages=collect(f"{results}/passages/{{sae}}.h5", sae=looked_at),
         similarity=collect(f"{results}/similarity/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),
         insertions=collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
@@ -58,7 +58,7 @@ rule explorer:
             "explorer",
             model=study["model"]["name"],
             hook=study["model"]["hook"],
-            saes=list(saes),
+            saes=looked_at,
             pairs=pairs,
             page=folder_hash("workflow_scripts/sae_stitching/explorer_page"),
             nearest=study["explorer"]["nearest"],

@@ -301,7 +301,7 @@ rule figure16:
         job=job(
             "figure16",
             pairs=[*pairs, *seed_pairs],
-            sizes={name: sae["d_sae"] for name, sae in saes.items()},
+            sizes={name: sizes[name] for name in looked_at},
             seeds=seeds,
             dpi=study["figures"]["dpi"],
         ),
@@ -475,3 +475,55 @@ rule training_curve:
         "Draw the training curves"
     script:
         "../workflow_scripts/training_curve.py"
+
+
+rule selection:
+    input:
+        collect(f"{results}/stitching/selection/{{pair}}.h5", pair=selection_pairs),
+    output:
+        figure("selection"),
+        table=f"{results}/tables/selection.csv",
+    log:
+        f"{results}/logs/selection.log",
+    benchmark:
+        f"{results}/benchmarks/selection.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job("selection", pairs=selection_pairs, dpi=study["figures"]["dpi"]),
+    message:
+        "Compare the ways to select latents"
+    script:
+        "../workflow_scripts/selection.py"
+
+
+rule stitched:
+    input:
+        rules.sae_properties.output,
+    output:
+        figure("stitched"),
+        table=f"{results}/tables/stitched.csv",
+    log:
+        f"{results}/logs/stitched.log",
+    benchmark:
+        f"{results}/benchmarks/stitched.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job(
+            "stitched",
+            bases={name: trained_base(name) for name in stitched},
+            dpi=study["figures"]["dpi"],
+        ),
+    message:
+        "Set the stitched SAEs beside the others"
+    script:
+        "../workflow_scripts/stitched.py"

@@ -7,7 +7,7 @@ rule summary:
         properties=rules.sae_properties.output[0],
         made=[
             f"{results}/corpus/tokens.h5",
-            *collect(f"{results}/saes/{{sae}}.h5", sae=saes),
+            *collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
             *collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
         ],
     output:
@@ -44,6 +44,14 @@ rule summary:
                     },
                 }
                 for name, sae in saes.items()
+            ]
+            # How many latents these have is in the table of properties.
+            + [
+                {
+                    "sae": name,
+                    "made": f"stitched from {', '.join(stitched_sources(recipe))}",
+                }
+                for name, recipe in stitched.items()
             ],
             settings={
                 "model": study["model"],
@@ -54,6 +62,7 @@ rule summary:
                     if key != "files"
                 },
                 **{key: study[key] for key in ("tokens", "activations", "stitching")},
+                **({"stitched": study["stitched"]} if stitched else {}),
             },
         ),
     message:

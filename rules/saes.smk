@@ -69,11 +69,51 @@ rule import_sae:
         "../workflow_scripts/import_sae.py"
 
 
+rule stitch_sae:
+    input:
+        unpack(recipe_inputs),
+    output:
+        f"{results}/saes/{{sae}}.h5",
+    log:
+        f"{results}/logs/stitch_sae/{{sae}}.log",
+    benchmark:
+        f"{results}/benchmarks/stitch_sae/{{sae}}.tsv"
+    wildcard_constraints:
+        sae=one_of(stitched),
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(
+            lambda wildcards: selection_mb(
+                wildcards.sae, *stitched_sources(stitched[wildcards.sae])
+            )
+        ),
+        runtime=scaled(
+            lambda wildcards: selection_minutes(
+                wildcards.sae, *stitched_sources(stitched[wildcards.sae])
+            )
+        ),
+    params:
+        job=lambda wildcards: job(
+            "stitch_sae",
+            recipe=stitched[wildcards.sae],
+            saes=stitched_sources(stitched[wildcards.sae]),
+            pairs=threshold_pairs(stitched[wildcards.sae]),
+            selection_tokens=study["stitching"]["selection_tokens"],
+            threads=1,
+        ),
+    message:
+        "Stitch SAE {wildcards.sae}"
+    script:
+        "../workflow_scripts/stitch_sae.py"
+
+
 rule export:
     input:
         collect(
             f"{results}/export/{{sae}}/{{file}}",
-            sae=saes,
+            sae=all_saes,
             file=("cfg.json", "sae_weights.safetensors"),
         ),
     localrule: True
@@ -162,7 +202,7 @@ rule cross_entropy:
     input:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
-        saes=collect(f"{results}/saes/{{sae}}.h5", sae=saes),
+        saes=collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
         activations=shards("eval"),
     output:
         f"{results}/tables/cross_entropy.csv",
@@ -174,13 +214,13 @@ rule cross_entropy:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
-        mem_mb=scaled(6000 + matrix_mb(*saes) * 2),
+        mem_mb=scaled(6000 + matrix_mb(*all_saes) * 2),
         runtime=scaled(240),
     params:
         job=job(
             "cross_entropy",
             model=study["model"],
-            saes=list(saes),
+            saes=all_saes,
             ce_tokens=study["evaluation"]["ce_tokens"],
             skip_first_position=study["activations"]["skip_first_position"],
             threads=study["activations"]["threads"],

@@ -21,8 +21,7 @@ rule similarity:
         ),
         runtime=scaled(
             lambda wildcards: 10
-            + 2
-            * product_minutes(saes[names(wildcards)[1]]["d_sae"], names(wildcards)[0])
+            + 2 * product_minutes(sizes[names(wildcards)[1]], names(wildcards)[0])
         ),
     params:
         job=job("similarity", **study["similarity"]),

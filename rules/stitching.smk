@@ -203,3 +203,36 @@ rule transition_orders:
         "Walk through {wildcards.pair} in several orders"
     script:
         "../workflow_scripts/transition_orders.py"
+
+
+rule select_latents:
+    input:
+        unpack(stitching_inputs),
+        similarity=f"{results}/similarity/{{pair}}.h5",
+        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
+        train=selection_shard(),
+    output:
+        f"{results}/stitching/selection/{{pair}}.h5",
+    log:
+        f"{results}/logs/select_latents/{{pair}}.log",
+    benchmark:
+        f"{results}/benchmarks/select_latents/{{pair}}.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(lambda wildcards: selection_mb(*names(wildcards))),
+        runtime=scaled(
+            lambda wildcards: selection_minutes(*names(wildcards))
+            + 3 * stitching_minutes(wildcards)
+        ),
+    params:
+        job=job(
+            "select_latents",
+            selection_tokens=study["stitching"]["selection_tokens"],
+            threads=1,
+        ),
+    message:
+        "Select latents of {wildcards.pair} in several ways"
+    script:
+        "../workflow_scripts/select_latents.py"

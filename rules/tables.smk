@@ -3,7 +3,7 @@
 
 rule sae_properties:
     input:
-        rows=collect(f"{results}/evaluation/{{sae}}.json", sae=saes),
+        rows=collect(f"{results}/evaluation/{{sae}}.json", sae=all_saes),
         more=branch(
             study["evaluation"]["ce_tokens"] > 0,
             then=[f"{results}/tables/cross_entropy.csv"],
@@ -22,7 +22,11 @@ rule sae_properties:
         mem_mb=scaled(1000),
         runtime=scaled(10),
     params:
-        job=job("sae_properties", saes=list(saes)),
+        job=job(
+            "sae_properties",
+            saes=all_saes,
+            stitched={name: stitched_sources(stitched[name]) for name in stitched},
+        ),
     message:
         "Tabulate the SAEs"
     script:

@@ -47,7 +47,7 @@ class Study:
         return self._read[name]
 
     def csv(self, name: str) -> pd.DataFrame:
-        text = ("sae", "small", "large", "bias_of", "compared_with")
+        text = ("sae", "small", "large", "bias_of", "compared_with", "next_in_size", "next_in_l0")
         return pd.read_csv(self.folder / f"{name}.csv", dtype=dict.fromkeys(text, str))
 
     def has(self, name: str) -> bool:
@@ -340,6 +340,49 @@ def orders(study: Study) -> Difference:
             yield from compare(name, pd.DataFrame([row]), columns, ROUNDING)
 
 
+def selection(study: Study) -> Difference:
+    """Rows of the table against the walks, and the walks' ends against each other."""
+    table = study.csv("tables/selection")
+    for pair in table[["small", "large"]].drop_duplicates().agg("--".join, axis=1):
+        found = study.hdf5(f"stitching/selection/{pair}")
+        for row in study.of_pair("tables/selection", pair).to_dict("records"):
+            mse, l0 = (found[f"{row['order']}/{name}"] for name in ("mse", "l0"))
+            theta = found["n_novel"]
+            if row["compared_at"] == "lowest":
+                n = int(mse.argmin())
+            elif row["compared_at"] == "count" or row["order"] == "cosine":
+                n = theta
+            else:
+                n = int((l0 <= found["cosine/l0"][theta] * (1 + 1e-12)).sum()) - 1
+            columns = {"n_inserted": [n], "mse": [mse[n]], "l0": [l0[n]], "mse_small": [mse[0]]}
+            name = f"tables/selection.csv, {pair}, {row['compared_at']}, {row['order']}"
+            yield from compare(name, pd.DataFrame([row]), columns, ROUNDING)
+        ends = [found[f"{order}/mse"][-1] for order in ("cosine", "effect", "greedy")]
+        if not np.allclose(ends, ends[0], rtol=1e-8):
+            yield f"stitching/selection/{pair}.h5: the orders end at different MSEs"
+
+
+def stitched(study: Study) -> Difference:
+    """Decoder directions against those of the SAEs that they come from, and the table."""
+    table = study.csv("tables/stitched")
+    shown = study.csv("tables/sae_properties").set_index("sae").loc[table["sae"]]
+    columns = {name: shown[name] for name in ("d_sae", "l0", "mse", "stitched_from")}
+    yield from compare("tables/stitched.csv", table, columns)
+    for sae in table.loc[table["stitched_from"].notna(), "sae"]:
+        file = study.hdf5(f"saes/{sae}")
+        source = np.char.decode(file["source"].astype(bytes), "utf-8")
+        W_dec = np.empty_like(file["W_dec"])
+        b_dec = np.zeros(W_dec.shape[1])
+        for name in np.unique(source):
+            member, rows = study.hdf5(f"saes/{name}"), source == name
+            W_dec[rows] = member["W_dec"][file["latent"][rows]]
+            b_dec += rows.mean() * member["b_dec"]
+        if not np.array_equal(W_dec, file["W_dec"]):
+            yield f"saes/{sae}.h5: W_dec is not that of the latents it comes from"
+        if not np.allclose(b_dec, file["b_dec"], rtol=1e-5, atol=1e-6):
+            yield f"saes/{sae}.h5: b_dec is not the mean over its latents' SAEs (Eq. 5)"
+
+
 #: Each check, and the table that a study has where there is something to check.
 CHECKS: dict[Callable[[Study], Difference], str] = {
     sae_properties: "tables/sae_properties",
@@ -347,6 +390,8 @@ CHECKS: dict[Callable[[Study], Difference], str] = {
     components: "tables/components",
     significance: "tables/significance",
     orders: "tables/orders",
+    selection: "tables/selection",
+    stitched: "tables/stitched",
     figure5: "figures/figure5",
     figure7: "figures/figure7",
     figure8: "figures/figure8",

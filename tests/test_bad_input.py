@@ -44,9 +44,11 @@ from sae_stitching.insertions import insertion_effects, load_insertions, write_i
 from sae_stitching.language_model import LanguageModel
 from sae_stitching.pairs import open_pair
 from sae_stitching.pretrained import fitted, load_sae
+from sae_stitching.recipe import follow
 from sae_stitching.roc import novelty_roc
 from sae_stitching.sae import SAE, read_sae, save_sae
 from sae_stitching.sources import make_random_model, prepare_gguf_model
+from sae_stitching.stitched import load_origins, save_stitched
 from sae_stitching.stitching import EvalPair
 from sae_stitching.store import write_hdf5
 from sae_stitching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
@@ -265,6 +267,18 @@ def group(threshold: float = 0.5) -> None:
     """Rule subgraphs."""
     found = connected_subgraphs(load_similarity("similarity.h5", study="test"), threshold)
     write_subgraphs(found, "out.h5", **ORIGIN)
+
+
+def stitch(**parts: dict[str, Any]) -> None:
+    """Rule stitch_sae."""
+    entry = {"threshold": None, "n": None, "components": "all"}
+    asked = {
+        kind: [{**entry, **parts[kind]}] if kind in parts else [] for kind in ("swap", "insert")
+    }
+    saes = {name: read_sae(f"{name}.h5", study="test") for name in ("small", "large")}
+    tokens = ActivationShards(["train.h5"], study="test").first(30)
+    stitched = follow({"name": "it", "base": "small", **asked}, saes, tokens)
+    save_stitched(stitched, "out.h5", **ORIGIN)
 
 
 def swap() -> None:
@@ -1002,6 +1016,34 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         encode,
     ),
     ("small.h5: no such file; run again to have it made", lambda: gone("small.h5"), encode),
+    # Stitched SAEs
+    (
+        "stitched, it, swap[0]: SAE large: there is no connected subgraph 99 at θ -0.9; the last "
+        "is 0",
+        nothing,
+        lambda: stitch(swap={"sae": "large", "threshold": -0.9, "components": [99]}),
+    ),
+    (
+        "stitched, it, swap[0]: SAE large: there is no connected subgraph 0 at θ 1; there are none",
+        nothing,
+        lambda: stitch(swap={"sae": "large", "threshold": 1.0, "components": [0]}),
+    ),
+    (
+        "large.h5: no such file; run again to have it made",
+        lambda: gone("large.h5"),
+        lambda: stitch(insert={"sae": "large", "select": "greedy"}),
+    ),
+    (
+        f"SAE large: was trained on blocks.7.hook_resid_pre, the others on {HOOK}; stitch SAEs of "
+        "one hook",
+        lambda: set_hdf5("large.h5", attribute("hook", "blocks.7.hook_resid_pre")),
+        lambda: stitch(insert={"sae": "large", "select": "greedy"}),
+    ),
+    (
+        "small.h5: source is missing; delete it and run again",
+        nothing,
+        lambda: load_origins("small.h5", study="test"),
+    ),
     # SAEs of other libraries
     (
         (

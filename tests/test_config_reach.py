@@ -56,6 +56,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 SOURCE = TINY["sources"]["random-gpt2"]
 OF_PAIRS = {f"figure{n}" for n in (7, 8, 12, 13, 14, 15, 16)} | {"significance"}
 FIGURES = OF_PAIRS | {"figure3", "plot_figure4", "figure5", "figure17", "orders", "training_curve"}
+FIGURES |= {"selection", "stitched"}
 # A new value, or a whole config where one key cannot change alone; and the rules that it reaches.
 REACH: dict[str, tuple[Any, set[str]]] = {
     "study": ("other", set(JOBS)),
@@ -65,7 +66,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
         {"paper": "gpt2-small", "saes": [*TINY["saes"], {"name": "768", "d_sae": 256}]},
         OF_PAIRS
         | {"sae_properties", "cross_entropy", "pairs", "figure17", "training_curve"}
-        | {"transition", "orders", "explorer"},
+        | {"transition", "orders", "explorer", "selection"},
     ),
     "sources": ({"other": SOURCE}, set()),
     "model.name": (
@@ -123,14 +124,23 @@ REACH: dict[str, tuple[Any, set[str]]] = {
             "seed": 1,
         }.items()
     },
+    "stitched": (
+        [
+            {**TINY["stitched"][0], "base": 64, "insert": [{"sae": 128, "select": "novel"}]},
+            *TINY["stitched"][1:],
+        ],
+        {"stitch_sae", "sae_properties", "stitched"},
+    ),
     "saes": ([{**TINY["saes"][0], "steps": 50}, *TINY["saes"][1:]], {"train_sae"}),
     "similarity.floor": (0.25, {"similarity"}),
     "similarity.full_matrix_mb": (0, {"similarity"}),
     "similarity.threads": (1, {"similarity"}),
     "evaluation.ce_tokens": (100, {"cross_entropy"}),
     "stitching.pairs": ("adjacent", OF_PAIRS | {"pairs", "explorer"}),
-    "stitching.threshold": ("auto", {"subgraphs"}),
-    "stitching.transition": ([32, 64], {"transition", "orders"}),
+    # Stitched SAEs whose config gives no θ have this one.
+    "stitching.threshold": (0.6, {"subgraphs", "stitch_sae"}),
+    "stitching.selection_tokens": (99, {"stitch_sae", "select_latents"}),
+    "stitching.transition": ([32, 64], {"transition", "orders", "selection"}),
     "stitching.bootstrap_samples": (7, {"roc", "significance"}),
     "stitching.confidence": (0.9, {"roc", "significance"}),
     "stitching.seed": (1, {"roc", "significance", "random_insertion", "transition_orders"}),
@@ -143,7 +153,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "figures.dpi": (90, FIGURES),
 }
 # What the report's summary tells of the study.
-SUMMARISED = {"paper", "saes"} | {
+SUMMARISED = {"paper", "saes", "stitched"} | {
     key
     for key in REACH
     if key.startswith(("model.", "text.", "tokens.", "activations.", "stitching."))

@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sae_stitching import __version__, language_model
-from sae_stitching.study import load_study
+from sae_stitching.study import load_study, own_stitched
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -140,9 +140,13 @@ def test_the_readme_has_every_config_key_and_its_default():
     expected: dict[str, dict[str, Any]] = {"saes[].d_sae": {}}
     entry = SCHEMA["properties"]["saes"]["items"]["properties"]
     expected |= dict(schema_keys("saes[].pretrained", entry["pretrained"]))
+    recipe = SCHEMA["properties"]["stitched"]["items"]["properties"]
+    for kind in ("swap", "insert"):
+        expected |= dict(schema_keys(f"stitched[].{kind}[]", recipe[kind]["items"]))
+    expected |= {f"stitched[].{key}": {} for key in ("name", "base")}
     for section, rule in SCHEMA["properties"].items():
         assert f"`{section}`" in README
-        if section not in ("sources", "saes"):
+        if section not in ("sources", "saes", "stitched"):
             expected |= dict(schema_keys(section, rule))
     assert documented.keys() - {"saes[].name"} == expected.keys()
     for key, rule in expected.items():
@@ -181,6 +185,7 @@ def test_the_studies_in_the_readme_are_valid(tmp_path, monkeypatch, block):
     for section, value in study.items():
         if isinstance(value, dict):
             merged[section] = {**CONFIG.get(section, {}), **value}
+    merged = own_stitched(merged, CONFIG)
     assert load_study(merged, SCHEMA_PATH, ROOT)["study"] == study["study"]
 
 
@@ -224,7 +229,7 @@ def test_the_files_that_the_readme_names_exist():
 
 
 def test_the_first_python_example_runs():
-    example, reading = blocks("python")
+    example, *reading = blocks("python")
     run = subprocess.run(
         [sys.executable, "-c", example],
         cwd=ROOT / "workflow_scripts",
@@ -235,8 +240,8 @@ def test_the_first_python_example_runs():
     assert re.fullmatch(
         r"MSE [\d.]+; \d+ novel latents\nmean effect of a novel latent [-+][\d.]+\n", run.stdout
     )
-    # The other one reads results of the default study: here only whether its names exist.
-    for node in ast.walk(ast.parse(reading)):
+    # The others read results of the default study: here only whether their names exist.
+    for node in (node for block in reading for node in ast.walk(ast.parse(block))):
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(str(node.module))
             assert all(hasattr(module, alias.name) for alias in node.names)

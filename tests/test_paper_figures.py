@@ -26,14 +26,18 @@ from sae_stitching.figures.figure15 import figure15, figure15_table
 from sae_stitching.figures.figure16 import figure16, figure16_table
 from sae_stitching.figures.figure17 import figure17, figure17_table
 from sae_stitching.figures.orders import orders, orders_curves, orders_table
+from sae_stitching.figures.selection import selection, selection_curves, selection_table
 from sae_stitching.figures.significance import significance, significance_table
+from sae_stitching.figures.stitched import stitched, stitched_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.insertions import Insertions
 from sae_stitching.latent_families import component_types, family
 from sae_stitching.random_insertion import RandomInsertion
+from sae_stitching.selection_orders import ORDERS, InsertionOrder, Selection
 from sae_stitching.significance import p_values, significance_rows
 from sae_stitching.subgraphs import connected_subgraphs
 from sae_stitching.swaps import Swaps
+from sae_stitching.tables import read_csv
 from sae_stitching.transition_orders import TransitionOrders
 from test_figures import artists, latents, render, roc_of, step, texts
 
@@ -345,6 +349,116 @@ def test_orders_are_summed_up_by_phase(tmp_path):
     rows = look.of_pair(curves, PAIRS[2])
     assert {0, 900, 1200} <= set(rows["operation"]) and len(rows) <= 804
     check(orders(curves), curves, "orders", tmp_path)
+
+
+# Selection
+
+
+def selection_of(n=900, seed=0):
+    generator = np.random.default_rng(seed)
+
+    def path(gain, loss):
+        # Insertions that help less and less, then harm.
+        steps = np.linspace(-gain, loss, n) + generator.normal(0, 2e-4, n)
+        mse = 4 + np.append(0, steps.cumsum()) / n
+        l0 = 20 + np.append(0, generator.exponential(0.03, n).cumsum())
+        return InsertionOrder(generator.permutation(n), mse, l0)
+
+    orders = {"cosine": path(1.5, 3), "effect": path(2.0, 4), "greedy": path(3.0, 2.0)}
+    return Selection(orders, 0.7, n // 3, n // 2, 5000)
+
+
+def test_selections_are_compared_at_theta(tmp_path):
+    found = {PAIRS[0]: selection_of(), PAIRS[2]: selection_of(2000, seed=1)}
+    table = selection_table(found)
+    assert len(table) == 2 * 3 * 3
+    orders, n = found[PAIRS[0]].orders, 300
+    rows = look.of_pair(table, PAIRS[0]).set_index(["compared_at", "order"])
+    for order, path in orders.items():
+        row = rows.loc[("count", order)]
+        assert (row["n_inserted"], row["mse"], row["l0"]) == (n, path.mse[n], path.l0[n])
+        assert row["gain_percent"] == pytest.approx(
+            100 * (1 - path.mse[n] / orders["cosine"].mse[n])
+        )
+        assert row["change_percent"] == pytest.approx(100 * (path.mse[n] / 4 - 1))
+        row = rows.loc[("l0", order)]
+        at = row["n_inserted"]
+        assert path.l0[at] <= orders["cosine"].l0[n] < path.l0[at + 1]
+        row = rows.loc[("lowest", order)]
+        assert row["mse"] == path.mse.min() == path.mse[row["n_inserted"]]
+    assert rows.loc[("l0", "cosine"), "n_inserted"] == n
+    curves = selection_curves(found)
+    marks = curves[curves["mark"] != ""]
+    assert marks[["order", "n_inserted", "mark"]].to_numpy().tolist() == [
+        ["cosine", 300, "theta"], ["greedy", 450, "stop"],
+        ["cosine", 666, "theta"], ["greedy", 1000, "stop"],
+    ]  # fmt: skip
+    rows = look.of_pair(curves, PAIRS[2])
+    for order, path in found[PAIRS[2]].orders.items():
+        curve = rows[rows["order"] == order]
+        assert {0, 2000} <= set(curve["n_inserted"]) and len(curve) <= 801
+        np.testing.assert_array_equal(curve["mse"], path.mse[curve["n_inserted"]])
+        np.testing.assert_array_equal(curve["l0"], path.l0[curve["n_inserted"]])
+    figure = selection(curves)
+    assert len(artists(figure, "greedy")) == 4 and len(artists(figure, "theta")) == 12
+    check(figure, curves, "selection", tmp_path)
+
+
+def test_a_selection_of_nothing_is_drawn(tmp_path):
+    flat = InsertionOrder(np.arange(3), np.full(4, 2.0), np.full(4, 5.0))
+    found = {PAIRS[0]: Selection(dict.fromkeys(ORDERS, flat), 0.7, 0, 0, 50)}
+    table, curves = selection_table(found), selection_curves(found)
+    # No latent is novel, and those that there are change nothing: all of them have the same L0.
+    assert set(table["mse"]) == {2.0} and set(table["gain_percent"]) == {0.0}
+    save_figure(selection(curves), curves, tmp_path / "selection")
+
+
+# Stitched SAEs
+
+
+def properties_of(*, ce=True):
+    rows = [
+        ("576", "relu", None, 576, 24.0, 4.6), ("1152", "relu", None, 1152, 34.0, 4.2),
+        ("2304", "relu", None, 2304, 33.0, 3.7), ("t", "topk", None, 1152, 32.0, 1.0),
+        ("mixed", "relu", "576 + 1152", 1369, 30.0, 4.0),
+        ("twice", "jumprelu", "mixed + 2304", 3000, 50.0, 3.5),
+    ]  # fmt: skip
+    names = ["sae", "architecture", "stitched_from", "d_sae", "l0", "mse"]
+    table = pd.DataFrame(rows, columns=pd.Index(names)).assign(fvu=0.2)
+    recovered = [0.9, 0.92, 0.94, 0.99, 0.93, 0.95]
+    return table.assign(ce_recovered_zero=recovered) if ce else table
+
+
+def test_stitched_saes_stand_beside_those_next_to_them(tmp_path):
+    table = stitched_table(properties_of(), {"mixed": "576", "twice": "576"})
+    assert list(table["sae"]) == ["576", "1152", "2304", "t", "mixed", "twice"]
+    rows = table.set_index("sae")
+    assert rows.loc["576", ["next_in_size", "mse_at_size", "mse_at_l0"]].isna().all()
+    mixed = rows.loc["mixed"]
+    assert mixed["next_in_size"] == "1152" and mixed["next_in_size_mse"] == 4.2
+    # Of those of its base's architecture, by L0: 576, 2304, 1152.
+    assert mixed["next_in_l0"] == "2304" and mixed["next_in_l0_l0"] == 33.0
+    share = np.log2(1369 / 1152)
+    assert mixed["mse_at_size"] == pytest.approx(4.2 + share * (3.7 - 4.2))
+    assert mixed["mse_at_l0"] == pytest.approx(4.6 + (30 - 24) / (33 - 24) * (3.7 - 4.6))
+    twice = rows.loc["twice"]
+    assert twice["next_in_size"] == "2304" and twice["next_in_l0"] == "1152"
+    assert np.isnan(twice["mse_at_size"]) and np.isnan(twice["mse_at_l0"])
+    figure = stitched(table)
+    assert len(artists(figure, "stitched")) == 2 * 3
+    # A line an architecture.
+    lines = artists(figure, "trained")[:2]
+    assert [line.get_xdata().tolist() for line in lines] == [[576, 1152, 2304], [1152]]
+    check(figure, table, "stitched", tmp_path)
+
+
+def test_stitched_saes_without_a_cross_entropy(tmp_path):
+    table = stitched_table(properties_of(ce=False), {"mixed": "576", "twice": "576"})
+    figure = stitched(table)
+    assert len(figure.axes) == 2
+    save_figure(figure, table, tmp_path / "stitched")
+    again = read_csv(tmp_path / "stitched.csv")
+    assert again["next_in_l0"].tolist()[-2:] == ["2304", "1152"]
 
 
 # Significance

@@ -22,12 +22,14 @@ def helpers(d_small=576, d_large=1152, max_eval_sequences=1000, d_model=768):
             "max_eval_sequences": max_eval_sequences,
             "max_train_sequences": None,
         },
+        "stitching": {"selection_tokens": 65536},
     }
     found = {
         "math": math,
         "model_source": {"d_model": d_model},
         "study": study,
         "saes": {"small": {**SAE, "d_sae": d_small}, "large": {**SAE, "d_sae": d_large}},
+        "sizes": {"small": d_small, "large": d_large},
         "names": lambda _: ("small", "large"),
     }
     exec(mark + functions, found)
@@ -46,6 +48,12 @@ def test_every_attempt_gets_as_much_again(amount):
     assert isinstance(first, int)
     for attempt in (2, 3):
         assert attempt * (first - 1) <= resource(LARGE, attempt) <= attempt * first
+
+
+@pytest.mark.parametrize("amount", ["selection_mb", "selection_minutes"])
+def test_choosing_among_more_latents_takes_more(amount):
+    amounts = [getattr(helpers(d, 2 * d), amount)("small", "large") for d in (768, 6144, 49152)]
+    assert amounts == sorted(set(amounts))
 
 
 @pytest.mark.parametrize("amount", ["stitching_mb", "training_mb", "training_minutes"])

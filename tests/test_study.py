@@ -17,7 +17,14 @@ from jsonschema import Draft202012Validator
 from sae_stitching import language_model
 from sae_stitching.errors import StudyError
 from sae_stitching.names import pair_name, split_pair_name
-from sae_stitching.study import is_jumprelu, load_study, seed_groups
+from sae_stitching.study import (
+    is_jumprelu,
+    load_study,
+    own_stitched,
+    sae_sizes,
+    seed_groups,
+    stitched_sources,
+)
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
@@ -45,6 +52,8 @@ CONFIG = {
 }
 HUB = {"repo": "somebody/saes", "revision": "0123456789abcdef" * 2 + "01234567", "path": "768"}
 REMOVED = object()
+STITCHED = {"name": "mixed", "base": 64, "insert": [{"sae": 128, "select": "novel"}]}
+GREEDY = {"sae": 128, "select": "greedy"}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +74,7 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
         if value is REMOVED:
             del place[last]
         else:
-            place[last] = value
+            place[last] = copy.deepcopy(value)
     return config
 
 
@@ -469,6 +478,126 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         {"stitching.pairs": [[64, 128, 256]]},
         "stitching.pairs[0]: the list has 3 entries; give exactly 2",
     ),
+    (
+        {"stitched": [STITCHED], "stitching.pairs": [["mixd", 256]]},
+        "stitching.pairs[0][0]: there is no SAE named mixd; did you mean mixed?",
+    ),
+    (
+        {"stitched": [STITCHED], "stitching.transition": [64, "mixed"]},
+        "stitching.transition[1]: mixed is a stitched SAE, whose size is known only when it is "
+        "made; name SAEs of saes",
+    ),
+    # Stitched SAEs
+    ({"stitched": {}}, "stitched: this is a mapping, not a list; begin each entry with '- '"),
+    (
+        {"stitched": [{"base": 64}]},
+        "stitched[0].name: this key is missing, and it has no default; give it",
+    ),
+    (
+        {"stitched": [{"name": "a--b", "base": 64}]},
+        "stitched[0].name: 'a--b' is not allowed; use letters, digits, '.', '_' and single '-' "
+        "between them, with a letter or digit first ('--' stands between the SAEs of a pair)",
+    ),
+    (
+        {"stitched": [{**STITCHED, "bases": 64}]},
+        "stitched[0].bases: unknown key; did you mean base?",
+    ),
+    (
+        {"stitched": [{**STITCHED, "base": 129}]},
+        "stitched[0].base: there is no SAE named 129; did you mean 128?",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0].sae": "xyz"},
+        "stitched[0].insert[0].sae: there is no SAE named xyz; choose 64, 128 or 256",
+    ),
+    (
+        {"stitched": [{**STITCHED, "base": "mixed"}]},
+        "stitched[0].base: mixed cannot be stitched from itself; name another SAE",
+    ),
+    (
+        {"stitched": [{**STITCHED, "base": "later"}, {**STITCHED, "name": "later"}]},
+        "stitched[0].base: later is stitched only after mixed; put stitched[1] before it",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0].sae": 64},
+        "stitched[0].insert[0].sae: all latents of 64, the base, are in already; name another SAE",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": "64"}]},
+        "stitched[0].swap[0].sae: all latents of 64, the base, are in already; name another SAE",
+    ),
+    (
+        {"stitched": [{"name": "none", "base": 64}]},
+        "stitched[0]: nothing is stitched to 64; give swap or insert",
+    ),
+    (
+        {"stitched": [{**STITCHED, "name": 128}]},
+        "stitched[0].name: saes[1] is named 128 too; give each its own name, such as 128-stitched",
+    ),
+    (
+        {"stitched": [STITCHED, {**STITCHED, "name": "Mixed"}]},
+        "stitched[1].name: stitched[0] is named Mixed too; give each its own name, such as "
+        "Mixed-stitched",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0].select": "best"},
+        "stitched[0].insert[0].select: 'best' is unknown; choose novel, effect or greedy",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0]": {"sae": 128}},
+        "stitched[0].insert[0].select: this key is missing, and it has no default; give it",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0]": {**GREEDY, "n": 129}},
+        "stitched[0].insert[0].n: 129 is more than the 128 latents of SAE 128; give 128 or less",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0]": {**GREEDY, "n": 0}},
+        "stitched[0].insert[0].n: 0 is out of range; give a whole number at least 1",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0].n": 5},
+        "stitched[0].insert[0].n: novel latents are as many as there are below the threshold; "
+        "remove n, or select by effect or greedy",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0]": {**GREEDY, "threshold": 0.5}},
+        "stitched[0].insert[0].threshold: to select by greedy takes no threshold; remove it, or "
+        "select novel",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].insert[0].threshold": -1},
+        "stitched[0].insert[0].threshold: -1 is out of range; give a number above -1 and at most 1",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128}, {"sae": "128"}]},
+        "stitched[0].swap[1].sae: 128 is swapped twice; make it one entry",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": "some"}]},
+        "stitched[0].swap[0].components: 'some' is unknown; give all, improving or a list of "
+        "numbers such as [0, 3]",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": [3, 0, 3]}]},
+        "stitched[0].swap[0].components: 3 is given twice; remove one",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": [-1]}]},
+        "stitched[0].swap[0].components[0]: -1 is out of range; give a whole number at least 0",
+    ),
+    (
+        {
+            "stitched": [STITCHED],
+            "stitching": {"threshold": "auto", "pairs": [[128, 256]], "transition": []},
+        },
+        "stitched[0].insert[0].threshold: nothing is given, and stitching.threshold is auto, but "
+        "[64, 128] is no pair that would have one; give a number, or add it to stitching.pairs",
+    ),
+    (
+        {"stitching.selection_tokens": 0},
+        "stitching.selection_tokens: 0 is out of range; give a whole number at least 1",
+    ),
     ({"stitching.pairs": []}, "stitching.pairs: the list has 0 entries; give at least 1"),
     (
         {"stitching.pairs": [64, 128]},
@@ -718,6 +847,72 @@ def test_transition_takes_the_first_sae_of_each_size() -> None:
         load({"saes": saes, "stitching.pairs": "adjacent"})
 
 
+def test_stitched_saes_are_resolved() -> None:
+    more = {
+        "name": 7,
+        "base": "mixed",
+        "swap": [{"sae": 256, "threshold": 1, "components": [2, 0]}],
+        "insert": [{**GREEDY, "n": 5}, {"sae": 256, "select": "effect"}],
+    }
+    stitching = {"pairs": [["7", 64], [64, "mixed"]], "transition": []}
+    study = load({"stitched": [STITCHED, more], "stitching": stitching})
+    novel = {"sae": "128", "select": "novel", "threshold": 0.7, "n": None}
+    assert study["stitched"] == [
+        {"name": "mixed", "base": "64", "swap": [], "insert": [novel]},
+        {
+            "name": "7",
+            "base": "mixed",
+            "swap": [{"sae": "256", "threshold": 1.0, "components": [2, 0]}],
+            "insert": [
+                {"sae": "128", "select": "greedy", "threshold": None, "n": 5},
+                {"sae": "256", "select": "effect", "threshold": None, "n": None},
+            ],
+        },
+    ]
+    # Of a stitched SAE the size is not known, so that it can stand on either side.
+    assert study["stitching"]["pairs"] == [["7", "64"], ["64", "mixed"]]
+    assert load_study(study, SCHEMA_PATH, ROOT) == study
+    assert [stitched_sources(recipe) for recipe in study["stitched"]] == [
+        ["64", "128"],
+        ["mixed", "256", "128"],
+    ]
+    # The most latents that there can be: none of an SAE twice.
+    found = {"64": 64, "128": 128, "256": 256, "mixed": 192, "7": 192 + 5 + 256}
+    assert sae_sizes(study) == found
+
+
+def test_stitched_saes_are_no_pairs_unless_they_are_named() -> None:
+    plain, stitched = load(), load({"stitched": [STITCHED]})
+    assert stitched["stitching"] == plain["stitching"]
+    for pairs in ("all", "adjacent", "family"):
+        study = load({"stitched": [STITCHED], "stitching.pairs": pairs})
+        assert not any("mixed" in pair for pair in study["stitching"]["pairs"])
+
+
+def test_an_automatic_threshold_is_that_of_the_pair() -> None:
+    study = load({"stitched": [STITCHED], "stitching.threshold": "auto"})
+    assert study["stitched"][0]["insert"][0]["threshold"] is None
+    assert load_study(study, SCHEMA_PATH, ROOT) == study
+
+
+def test_the_default_stitched_saes_go_with_the_default_saes() -> None:
+    default = changed({"stitched": [STITCHED]})
+    assert own_stitched(default, default) == default
+    others = {**default, "saes": [{"d_sae": 64}, {"d_sae": 256}]}
+    assert own_stitched(others, default)["stitched"] == []
+    enough = {**default, "saes": [{"d_sae": 128}, {"name": "64", "d_sae": 60}]}
+    assert own_stitched(enough, default) == enough
+    # What a study says itself stands, be it wrong.
+    own = {**others, "stitched": [{**STITCHED, "name": "mine"}]}
+    assert own_stitched(own, default) == own
+    # So does what the default study itself says.
+    wrong = changed({"stitched": [{**STITCHED, "base": 65}]})
+    assert own_stitched(wrong, wrong) == wrong
+    for broken in (5, [5], [{"name": "x"}], None):
+        bad = {**others, "stitched": broken}
+        assert own_stitched(bad, {**default, "stitched": broken}) == bad
+
+
 def test_numbers_have_one_spelling() -> None:
     first = load({"training.steps": 1.0e3, "training.sparsity_coefficient": 2})
     second = load({"training.sparsity_coefficient": 2.0, "training.steps": 1000})
@@ -818,6 +1013,7 @@ def test_shipped_config(
     config = load_configfile(ROOT / "config.yaml")
     if preset:
         update_config(config, load_configfile(preset))
+    config = own_stitched(config, load_configfile(ROOT / "config.yaml"))
     study = load_study(config, SCHEMA_PATH, ROOT)
     assert json.loads(json.dumps(study, allow_nan=False)) == study
     again = load_study(study, SCHEMA_PATH, ROOT)

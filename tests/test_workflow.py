@@ -55,6 +55,9 @@ ARCHITECTURES = {
     for sae in LIST
 }
 SIZES = {"32": 32, "64": 64, "128": 128}
+# Of stitched SAEs the size shows when they are made.
+STITCHED_SAES = {recipe["name"]: recipe for recipe in TINY["stitched"]}
+ALL_SAES = (*SIZES, *STITCHED_SAES)
 PAIRS = ("32--64", "32--128", "64--128")
 STEPS = ("32--64", "64--128")
 D_MODEL, CONTEXT = 32, 32
@@ -62,14 +65,16 @@ FLOOR, THETA = TINY["similarity"]["floor"], TINY["stitching"]["threshold"]
 
 SHARDS = ("train/0000", "train/0001", "eval/0000")
 TABLES = ("sae_properties", "cross_entropy", "pairs", "components", "significance", "orders")
+TABLES += ("selection", "stitched")
 # Every job but `all`: the rule, and what tells its jobs apart.
 JOBS: dict[str, tuple[str, ...]] = {
     "make_random_model": (),
     "tokenise": (),
     "cache_activations": SHARDS,
     "train_sae": tuple(SIZES),
-    "encode": tuple(SIZES),
-    "evaluate": tuple(SIZES),
+    "stitch_sae": tuple(STITCHED_SAES),
+    "encode": ALL_SAES,
+    "evaluate": ALL_SAES,
     "sae_properties": (),
     "similarity": PAIRS,
     "insertions": PAIRS,
@@ -87,6 +92,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "activation_similarity": PAIRS,
     "random_insertion": PAIRS,
     "transition_orders": STEPS,
+    "select_latents": STEPS,
     "figure3": (),
     "figure7": (),
     "figure8": (),
@@ -97,6 +103,8 @@ JOBS: dict[str, tuple[str, ...]] = {
     "figure17": (),
     "significance": (),
     "orders": (),
+    "selection": (),
+    "stitched": (),
     "passages": tuple(SIZES),
     "explorer": (),
     "training_curve": (),
@@ -123,10 +131,16 @@ EVERYTHING = jobs(*JOBS)
 FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
 FROM_SAES = FROM_ACTIVATIONS - jobs("cache_activations")
+# What is made of SAEs that are not stitched, and what is made of stitched ones.
+OF_STITCHED = {f"{rule}/{sae}" for rule in ("stitch_sae", "encode", "evaluate")
+               for sae in STITCHED_SAES}  # fmt: skip
+OF_STITCHED |= jobs("cross_entropy", "sae_properties", "stitched", "summary")
+OF_STITCHED |= pages("cross_entropy", "sae_properties", "stitched")
 FROM_SIMILARITY = FROM_SAES - jobs(
-    "train_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
+    "train_sae", "stitch_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
 )
-FROM_SIMILARITY -= jobs("passages", "training_curve") | pages("sae_properties", "cross_entropy")
+FROM_SIMILARITY -= jobs("passages", "training_curve", "stitched")
+FROM_SIMILARITY -= pages("sae_properties", "cross_entropy", "stitched")
 FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
     "similarity", "activation_similarity", "insertions", "threshold", "roc", "figure8"
 )
@@ -134,11 +148,12 @@ FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
 OF_PAIRS = jobs("figure7", "figure8", "figure12", "figure13", "figure14", "figure15", "figure16")
 OF_PAIRS |= jobs("significance", "pairs", "explorer", "summary")
 OF_PAIRS |= pages("significance", "pairs", "components")
-OF_STEPS = jobs("transition", "figure5", "orders", "summary") | pages("orders")
+OF_STEPS = jobs("transition", "figure5", "orders", "selection", "summary")
+OF_STEPS |= pages("orders", "selection")
 FIGURES = jobs(*(rule for rule in JOBS if re.match(r"(plot_)?figure\d+$", rule)))
-FIGURES |= jobs("significance", "orders", "training_curve")
+FIGURES |= jobs("significance", "orders", "training_curve", "selection", "stitched")
 # Some write a table too, and the report shows it.
-FIGURES |= pages("components", "significance", "orders")
+FIGURES |= pages("components", "significance", "orders", "selection", "stitched")
 
 
 @dataclass(frozen=True)
@@ -246,15 +261,20 @@ def spare(away, tmp_path) -> Run:
 
 def result_files() -> set[str]:
     """Files that the README promises, without logs and benchmarks."""
-    figures = ["significance", "orders", *(f"figure4_{pair}" for pair in PAIRS)]
+    figures = [
+        "significance",
+        "orders",
+        "selection",
+        "stitched",
+        *(f"figure4_{pair}" for pair in PAIRS),
+    ]
     figures += [f"figure{number}" for number in (3, 5, 7, 8, 12, 13, 14, 15, 16, 17)]
-    tables = ["sae_properties", "pairs", "cross_entropy", "components", "significance", "orders"]
     return {
         "corpus/tokens.h5",
         *(f"activations/{shard}.h5" for shard in SHARDS),
-        *(f"{kind}/{sae}.h5" for kind in ("saes", "codes") for sae in SIZES),
+        *(f"{kind}/{sae}.h5" for kind in ("saes", "codes") for sae in ALL_SAES),
         *(f"saes/{sae}.csv" for sae in SIZES),
-        *(f"evaluation/{sae}.json" for sae in SIZES),
+        *(f"evaluation/{sae}.json" for sae in ALL_SAES),
         *(f"passages/{sae}.h5" for sae in SIZES),
         "explorer/index.html",
         "explorer/.snakemake_timestamp",
@@ -269,10 +289,10 @@ def result_files() -> set[str]:
             for pair in PAIRS
         ),
         *(f"similarity/activations/{pair}.h5" for pair in PAIRS),
-        *(f"stitching/orders/{pair}.h5" for pair in STEPS),
+        *(f"stitching/{kind}/{pair}.h5" for kind in ("orders", "selection") for pair in STEPS),
         *(f"stitching/transition/{pair}.h5" for pair in STEPS),
         "stitching/transition.h5",
-        *(f"tables/{table}.csv" for table in tables),
+        *(f"tables/{table}.csv" for table in TABLES),
         *(f"figures/{figure}.{suffix}" for figure in figures for suffix in ("pdf", "png", "csv")),
     }
 
@@ -369,6 +389,14 @@ def test_hdf5_files_hold_the_promised_datasets(away):
             "n_active": ((size,), i8),
         }
         check(f"passages/{sae}.h5", passages, {"n_tokens", "before"})
+    for sae in STITCHED_SAES:
+        with h5py.File(away.results / f"saes/{sae}.h5") as file:
+            size = len(file["W_dec"])
+        rows = {"W_enc": ((D_MODEL, size), f4), "latent": ((size,), i4)}
+        check(f"saes/{sae}.h5", rows, {"architecture", "fingerprint"})
+        with h5py.File(away.results / f"saes/{sae}.h5") as file:
+            assert file["source"].shape == (size,)
+        check(f"codes/{sae}.h5", {"indptr": ((n_eval + 1,), i8)}, {"d_sae"})
     for pair in PAIRS:
         small, large = (SIZES[sae] for sae in pair.split("--"))
         similarity = {
@@ -418,6 +446,18 @@ def test_hdf5_files_hold_the_promised_datasets(away):
         check(f"stitching/transition/{step}.h5", path, set())
         orders = {"given": ((None,), f8), "gain": ((None,), f8), "random": ((20, None), f8)}
         check(f"stitching/orders/{step}.h5", orders, set())
+        d_large = SIZES[step.split("--")[1]]
+        selected = {
+            f"{order}/{name}": ((size,), kind)
+            for order in ("cosine", "effect", "greedy")
+            for name, size, kind in (
+                ("latents", d_large, i8),
+                ("mse", d_large + 1, f8),
+                ("l0", d_large + 1, f8),
+            )
+        }
+        attributes = {"threshold", "n_novel", "n_greedy", "n_train_tokens"}
+        check(f"stitching/selection/{step}.h5", selected, attributes)
     grouped = {f"{step}/{name}": kind for step in STEPS for name, kind in path.items()}
     check("stitching/transition.h5", grouped, set())
     with h5py.File(away.results / "stitching/transition.h5") as file:
@@ -437,12 +477,15 @@ def test_hdf5_files_tell_where_they_come_from(away):
         "codes": "encode",
         "stitching/transition": "transition_step",
         "stitching/orders": "transition_orders",
+        "stitching/selection": "select_latents",
         "similarity/activations": "activation_similarity",
         "stitching": "transition",
     }
     for name in (name for name in result_files() if name.endswith(".h5")):
         folder = str(Path(name).parent).removesuffix("/train").removesuffix("/eval")
         rule = written_by.get(folder, Path(folder).name)
+        if folder == "saes" and Path(name).stem in STITCHED_SAES:
+            rule = "stitch_sae"
         with h5py.File(away.results / name) as file:
             attributes = dict(file.attrs)
         assert attributes["study"] == "tiny", name
@@ -557,8 +600,9 @@ def test_the_summary_says_what_a_run_would_do(away):
 
 # What is of all SAEs together.
 TOGETHER = jobs("cross_entropy", "sae_properties", "figure17", "training_curve") | OF_PAIRS
-TOGETHER |= OF_STEPS | pages("cross_entropy", "sae_properties")
+TOGETHER |= OF_STEPS | jobs("stitched") | pages("cross_entropy", "sae_properties", "stitched")
 OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | TOGETHER
+OF_128 |= {job for job in OF_STITCHED if not job.endswith("/32-novel")}
 NEW_PAIRS = tuple(f"{sae}--256" for sae in SIZES)
 OF_256 = (
     {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate", "passages")}
@@ -568,7 +612,7 @@ OF_256 = (
         if instances == PAIRS
         for pair in NEW_PAIRS
     }
-    | {"transition_step/128--256", "transition_orders/128--256"}
+    | {"transition_step/128--256", "transition_orders/128--256", "select_latents/128--256"}
     | TOGETHER
 )
 CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -581,18 +625,63 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "steps of one SAE": ({"saes": [*LIST[:2], {**LIST[2], "steps": 160}]}, OF_128),
     "one more SAE": ({"saes": [*LIST, {"d_sae": 256}]}, OF_256),
     "one SAE fewer": (
-        {"saes": LIST[:2]},
+        {"saes": LIST[:2], "stitched": TINY["stitched"][:1]},
         TOGETHER,
+    ),
+    "one stitched SAE more": (
+        {
+            "stitched": [
+                *TINY["stitched"],
+                {
+                    **TINY["stitched"][0],
+                    "name": "more",
+                    "base": "64",
+                    "insert": [{"sae": 128, "select": "novel"}],
+                },
+            ]
+        },
+        {f"{rule}/more" for rule in ("stitch_sae", "encode", "evaluate")}
+        | (OF_STITCHED & jobs("cross_entropy", "sae_properties", "stitched", "summary"))
+        | pages("cross_entropy", "sae_properties", "stitched"),
+    ),
+    "no stitched SAE": (
+        {"stitched": []},
+        jobs("cross_entropy", "sae_properties", "summary")
+        | pages("cross_entropy", "sae_properties"),
+    ),
+    # The one that is changed, and the one that it is the base of.
+    "a stitched SAE": (
+        {
+            "stitched": [
+                {
+                    **TINY["stitched"][0],
+                    "insert": [{"sae": 64, "select": "novel", "threshold": 0.4}],
+                },
+                *TINY["stitched"][1:],
+            ]
+        },
+        {job for job in OF_STITCHED if not job.endswith("/mixed")},
+    ),
+    "stitching.selection_tokens": (
+        {"stitching": {"selection_tokens": 500}},
+        jobs("select_latents", "selection") | pages("selection") | OF_STITCHED,
     ),
     "order of the SAEs": (
         {"saes": LIST[::-1]},
-        jobs("cross_entropy", "sae_properties", "figure7", "figure16", "figure17")
+        jobs("cross_entropy", "sae_properties", "figure7", "figure16", "figure17", "stitched")
         | jobs("explorer", "training_curve", "summary")
-        | pages("cross_entropy", "sae_properties"),
+        | pages("cross_entropy", "sae_properties", "stitched"),
     ),
     "similarity.floor": ({"similarity": {"floor": FLOOR + 0.05}}, FROM_SIMILARITY),
-    "stitching.threshold": ({"stitching": {"threshold": THETA + 0.125}}, FROM_SUBGRAPHS),
-    "stitching.threshold auto": ({"stitching": {"threshold": "auto"}}, FROM_SUBGRAPHS),
+    # Stitched SAEs have no θ of their own here.
+    "stitching.threshold": (
+        {"stitching": {"threshold": THETA + 0.125}},
+        FROM_SUBGRAPHS | OF_STITCHED,
+    ),
+    "stitching.threshold auto": (
+        {"stitching": {"threshold": "auto"}},
+        FROM_SUBGRAPHS | OF_STITCHED,
+    ),
     "stitching.bootstrap_samples": (
         {"stitching": {"bootstrap_samples": 300}},
         jobs("roc", "figure13", "pairs", "significance", "summary")
@@ -605,16 +694,20 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "evaluation.ce_tokens": (
         {"evaluation": {"ce_tokens": 100}},
-        jobs("cross_entropy", "sae_properties", "summary")
-        | pages("cross_entropy", "sae_properties"),
+        jobs("cross_entropy", "sae_properties", "stitched", "summary")
+        | pages("cross_entropy", "sae_properties", "stitched"),
     ),
     "no cross-entropy": (
         {"evaluation": {"ce_tokens": 0}},
-        jobs("sae_properties", "summary") | pages("sae_properties"),
+        jobs("sae_properties", "stitched", "summary") | pages("sae_properties", "stitched"),
     ),
     "stitching.pairs": ({"stitching": {"pairs": "adjacent"}}, OF_PAIRS),
     "stitching.transition": ({"stitching": {"transition": ["32", "64"]}}, OF_STEPS),
-    "no transition": ({"stitching": {"transition": []}}, jobs("summary")),
+    # Without it ways to select latents are compared for all pairs.
+    "no transition": (
+        {"stitching": {"transition": []}},
+        jobs("selection", "summary") | pages("selection") | {"select_latents/32--128"},
+    ),
     "figures.dpi": ({"figures": {"dpi": 150}}, FIGURES),
     "explorer.passages": ({"explorer": {"passages": 3}}, jobs("passages", "explorer")),
     "explorer.nearest": ({"explorer": {"nearest": 2}}, jobs("explorer")),
@@ -647,6 +740,7 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 def test_seeds_are_compared_although_they_are_no_pair(away):
     seed = {**LIST[0], "name": "32-b", "seed": 1}
     config = {"saes": [LIST[0], seed, LIST[1]], "stitching": {"pairs": [["32", "64"]]}}
+    config["stitched"] = []
     status, said = away.snakemake("--dry-run", "figure16", config=config)
     assert status == 0, said
     for job in ("Find the connected subgraphs of 32--32-b", "Draw Figure 16"):
@@ -656,12 +750,12 @@ def test_seeds_are_compared_although_they_are_no_pair(away):
 
 def test_jumprelu_saes_have_figures_of_their_own(away):
     saes = [{**sae, "architecture": "jumprelu"} for sae in LIST[:2]]
-    status, said = away.snakemake("--dry-run", config={"saes": saes})
+    status, said = away.snakemake("--dry-run", config={"saes": saes, "stitched": []})
     assert status == 0, said
     for figure in ("Figure 4 of 32--64", "Figure 5", "Figure 18 of 32--64", "Figure 19"):
         assert f"Draw {figure}" in said
     saes[1]["architecture"] = "relu"
-    status, said = away.snakemake("--dry-run", config={"saes": saes})
+    status, said = away.snakemake("--dry-run", config={"saes": saes, "stitched": []})
     assert status == 0 and "Figure 18" not in said and "Figure 19" not in said
 
 
@@ -694,6 +788,7 @@ STITCHED |= jobs("transition_orders", "transition", "roc", "pairs") | (
     FIGURES - jobs("figure7", "figure8", "figure12", "figure16", "figure17", "training_curve")
 )
 STITCHED |= jobs("explorer", "summary") | pages("pairs", "significance", "orders")
+STITCHED |= jobs("select_latents") | pages("selection") | OF_STITCHED
 UNSTITCHED = jobs("subgraphs", "sae_properties", "activation_similarity") | FIGURES
 UNSTITCHED |= jobs("table_page")
 # What has to be done again after a change of a file, and what may be besides: a rule hangs on
@@ -703,13 +798,21 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "figures/figure7.py": (LIBRARY, jobs("figure7"), set()),
     "orders.py": (
         LIBRARY,
-        jobs("random_insertion", "figure15", "transition_orders", "orders") | pages("orders"),
+        jobs("random_insertion", "figure15", "transition_orders", "orders", "select_latents")
+        | jobs("selection")
+        | pages("orders", "selection")
+        | OF_STITCHED,
+        set(),
+    ),
+    "greedy.py": (
+        LIBRARY,
+        jobs("select_latents", "selection") | pages("selection") | OF_STITCHED,
         set(),
     ),
     "cross_entropy.py": (
         LIBRARY,
-        jobs("cross_entropy", "sae_properties", "summary")
-        | pages("cross_entropy", "sae_properties"),
+        jobs("cross_entropy", "sae_properties", "stitched", "summary")
+        | pages("cross_entropy", "sae_properties", "stitched"),
         set(),
     ),
     "explorer_page/page.js": (LIBRARY, jobs("explorer"), set()),
@@ -720,8 +823,8 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "stitching.py": (LIBRARY, STITCHED, UNSTITCHED | jobs("cross_entropy")),
     "decoder_similarity.py": (
         LIBRARY,
-        FROM_SIMILARITY,
-        jobs("sae_properties", "cross_entropy", "figure17", "training_curve", "table_page"),
+        FROM_SIMILARITY | OF_STITCHED,
+        jobs("figure17", "training_curve", "table_page"),
     ),
     "study.py": (LIBRARY, set(), set()),
     "store.py": (LIBRARY, EVERYTHING, set()),
@@ -810,7 +913,9 @@ def test_pretrained_saes_alone_need_no_training_activations(tmp_path):
     folder.mkdir()
     saes = [{"d_sae": size, "pretrained": {**HUB, "path": str(size)}} for size in (32, 64)]
     # Without files or a connection: what is to be done follows from the config alone.
-    status, said = Run(ROOT, folder).snakemake("--dry-run", "all", "export", config={"saes": saes})
+    status, said = Run(ROOT, folder).snakemake(
+        "--dry-run", "all", "export", config={"saes": saes, "stitched": []}
+    )
     assert status == 0, said
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said[said.index("Job stats:") :], re.MULTILINE))
     assert (counts["import_sae"], counts["export_sae"]) == ("2", "2")
@@ -1030,7 +1135,7 @@ def evaluated(runs) -> Evaluated:
         x = torch.from_numpy(file["activations"][...]).float()
         sequence = torch.from_numpy(file["sequence"][...])
     return Evaluated(
-        results, x, sequence, {sae: read_sae(results / f"saes/{sae}.h5") for sae in SIZES}
+        results, x, sequence, {sae: read_sae(results / f"saes/{sae}.h5") for sae in ALL_SAES}
     )
 
 
@@ -1175,19 +1280,116 @@ def median(values: np.ndarray) -> float:
 
 def test_the_table_of_saes_agrees_with_brute_force(evaluated):
     table = evaluated.table("tables/sae_properties.csv").set_index("sae")
-    assert list(table.index) == list(SIZES)
+    assert list(table.index) == list(ALL_SAES)
     x = evaluated.x.double()
     for sae, row in table.iterrows():
         f, weights = evaluated.codes(str(sae)), evaluated.saes[str(sae)].double()
         sse = (x - f @ weights.W_dec - weights.b_dec).square().sum().item()
-        assert row["d_sae"] == SIZES[str(sae)]
-        assert row["architecture"] == ARCHITECTURES[str(sae)]
+        if sae in SIZES:
+            assert row["d_sae"] == SIZES[sae] and pd.isna(row["stitched_from"])
+            assert row["architecture"] == ARCHITECTURES[sae]
+        else:
+            assert row["d_sae"] == len(weights.W_dec) and row["architecture"] == "jumprelu"
+            recipe = STITCHED_SAES[sae]
+            assert row["stitched_from"].split(" + ")[0] == str(recipe["base"])
         assert row["l0"] == close_l0((f > 0).sum(1).double().mean().item(), len(x))
         assert row["mse"] == pytest.approx(sse / x.numel(), rel=1e-6)
         assert row["fvu"] == pytest.approx(sse / (x - x.mean(0)).square().sum().item(), rel=1e-6)
         assert row["n_live"] == (f > 0).any(0).sum()
         assert row["n_live"] + row["n_dead"] == row["d_sae"]
         assert row["n_tokens"] == len(x)
+
+
+@pytest.mark.parametrize("name", STITCHED_SAES)
+def test_stitched_saes_are_made_of_the_others_latents(evaluated, name):
+    stored, recipe = evaluated.read(f"saes/{name}.h5"), STITCHED_SAES[name]
+    source, latent = np.char.decode(stored["source"].astype(bytes), "utf-8"), stored["latent"]
+    parts = [str(part["sae"]) for part in (*recipe.get("swap", []), *recipe.get("insert", []))]
+    assert set(source) <= {str(recipe["base"]), *parts} and len(set(source)) > 1
+    assert len(set(zip(source, latent, strict=True))) == len(latent)
+    b_dec = 0.0
+    for sae in np.unique(source):
+        member, rows = evaluated.saes[sae], source == sae
+        np.testing.assert_array_equal(stored["W_dec"][rows], member.W_dec[latent[rows]])
+        np.testing.assert_array_equal(stored["W_enc"][:, rows], member.W_enc[:, latent[rows]])
+        b_dec = b_dec + rows.mean() * member.b_dec.double().numpy()
+    np.testing.assert_allclose(stored["b_dec"], b_dec, rtol=1e-5, atol=1e-7)
+
+    # What comes last, or all that comes, is chosen as the config says.
+    last = recipe["insert"][-1]
+    coming = latent[source == str(last["sae"])]
+    if last["select"] == "novel":
+        cosines = evaluated.max_cosines(f"{recipe['base']}--{last['sae']}").max(1)
+        np.testing.assert_array_equal(coming, np.flatnonzero(cosines < THETA))
+    elif "n" in last:
+        assert len(coming) >= last["n"]
+
+
+def test_stitched_saes_encode_as_their_members(evaluated):
+    # The base and all that comes are TopK SAEs, which a threshold stands in for: k on average.
+    member, stitched = evaluated.saes["32"], evaluated.saes["32-novel"]
+    with h5py.File(evaluated.results / "activations/train/0000.h5") as file:
+        x = torch.from_numpy(file["activations"][:2000]).float()
+    f = (x - member.b_dec) @ member.W_enc + member.b_enc
+    assert stitched.threshold is not None
+    limit = stitched.threshold[0]
+    assert (f > limit).sum() == pytest.approx(TINY["training"]["k"] * len(x), abs=2)
+    codes = stitched.encode(x).to_dense()[:, : member.d_sae]
+    torch.testing.assert_close(codes, torch.where(f > limit, f, 0.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pair", STEPS)
+def test_selections_agree_with_brute_force(evaluated, pair):
+    stitched = evaluated.stitched(pair)
+    d_small, d_large = stitched.small.d_sae, stitched.large.d_sae
+    cosine = evaluated.read(f"similarity/{pair}.h5")["max_cosine_large"]
+    with h5py.File(evaluated.results / f"stitching/selection/{pair}.h5") as file:
+        orders = {name: {key: group[key][...] for key in group} for name, group in file.items()}
+        attributes = dict(file.attrs)
+    np.testing.assert_array_equal(orders["cosine"]["latents"], np.argsort(cosine, kind="stable"))
+    assert attributes["n_novel"] == (cosine < np.float32(THETA)).sum()
+    for path in orders.values():
+        assert sorted(path["latents"]) == list(range(d_large))
+        for n in range(0, d_large + 1, 16):
+            keep = only(d_large, *path["latents"][:n])
+            np.testing.assert_allclose(path["mse"][n], stitched.mse(every(d_small), keep), **CLOSE)
+            assert path["l0"][n] == close_l0(stitched.l0(every(d_small), keep), len(evaluated.x))
+
+    table = evaluated.table("tables/selection.csv")
+    rows = table[table["small"] + "--" + table["large"] == pair]
+    assert len(rows) == 9
+    for row in rows.to_dict("records"):
+        path, n = orders[row["order"]], row["n_inserted"]
+        assert (row["mse"], row["l0"]) == (path["mse"][n], path["l0"][n])
+        theta = attributes["n_novel"]
+        if row["compared_at"] == "count":
+            assert n == theta
+        elif row["compared_at"] == "lowest":
+            assert row["mse"] == path["mse"].min()
+        elif row["order"] != "cosine":
+            most = orders["cosine"]["l0"][theta]
+            assert row["l0"] <= most + 1e-9 and (n == d_large or path["l0"][n + 1] > most)
+
+
+def test_the_table_of_stitched_saes(evaluated):
+    table = evaluated.table("tables/stitched.csv").set_index("sae")
+    properties = evaluated.table("tables/sae_properties.csv").set_index("sae")
+    assert list(table.index) == list(ALL_SAES)
+    for sae, row in table.iterrows():
+        for name in ("d_sae", "l0", "mse", "fvu", "ce_recovered_zero", "ce_recovered_mean"):
+            assert row[name] == properties.loc[sae, name]
+        assert pd.isna(row["next_in_size"]) == (sae in SIZES)
+    # The base of all is TopK, and so are two of the trained.
+    small, large = properties.loc["32"], properties.loc["64"]
+    for sae in STITCHED_SAES:
+        row = table.loc[sae]
+        inside = row["d_sae"] <= 64
+        assert pd.notna(row["mse_at_size"]) == inside
+        if inside:
+            share = np.log(row["d_sae"] / 32) / np.log(2)
+            expected = (1 - share) * small["mse"] + share * large["mse"]
+            assert row["mse_at_size"] == pytest.approx(expected)
+        assert float(row["next_in_size"]) == (32 if row["d_sae"] < 32 * 2**0.5 else 64)
 
 
 def test_the_table_of_pairs_agrees_with_brute_force(evaluated):

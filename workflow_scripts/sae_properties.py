@@ -6,4 +6,7 @@ from sae_stitching.tables import read_csv, sae_properties, write_csv
 
 with job(snakemake):
     more = [read_csv(path).to_dict("records") for path in snakemake.input.more]
-    write_csv(sae_properties(read_rows(snakemake.input.rows), *more), snakemake.output[0])
+    stitched = snakemake.params.job["stitched"]
+    origins = [{"sae": name, "stitched_from": " + ".join(of)} for name, of in stitched.items()]
+    table = sae_properties(read_rows(snakemake.input.rows), *more, origins)
+    write_csv(table, snakemake.output[0])

@@ -10,6 +10,7 @@ files, so its reader is the judge of ours.
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ from sae_stitching.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
 from sae_stitching.pretrained import load_sae  # noqa: E402
 from sae_stitching.sae import ARCHITECTURES, SAE  # noqa: E402
+from sae_stitching.stitched import (  # noqa: E402
+    StitchedSAE,
+    inference_threshold,
+    with_threshold,
+)
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -231,6 +237,33 @@ def test_older_saelens_folders(tmp_path, case):
 
 
 # We write, SAELens reads
+
+
+def test_we_stitch_and_saelens_reads(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    of = {"relu": True, "topk": True, "batchtopk": False, "gated": True}
+    for names in (("relu", "relu"), tuple(of)):
+        saes = [
+            random_sae(
+                generator, D_MODEL, D_SAE, name, apply_b_dec_to_input=of[name], dtype=torch.float32
+            )
+            for name in names
+        ]
+        saes = [
+            with_threshold(sae, inference_threshold(sae, inputs())) if name == "topk" else sae
+            for name, sae in zip(names, saes, strict=True)
+        ]
+        stitched = StitchedSAE.of(replace(saes[0], hook=HOOK), "0")
+        for number, sae in enumerate(saes[1:], start=1):
+            stitched = stitched.insert(sae, range(0, D_SAE, 2), str(number))
+        ours = stitched.remove(range(5)).sae
+        folder = tmp_path / "-".join(names)
+        saelens.export_saelens(ours, folder)
+        theirs = sae_lens.SAE.load_from_disk(folder)
+        assert theirs.cfg.d_sae == ours.d_sae == D_SAE // 2 * (len(names) + 1) - 5
+        assert theirs.cfg.architecture() == ("standard" if len(names) == 2 else "jumprelu")
+        assert not theirs.cfg.apply_b_dec_to_input
+        check(ours, theirs.encode, theirs.decode)
 
 
 @pytest.mark.parametrize("applies", [True, False])

@@ -15,6 +15,7 @@ from .figures.figure5 import figure5 as figure5, figure5_table as figure5_table
 from .figures.figure13 import figure13 as figure13, figure13_table as figure13_table
 from .figures.style import save_figure as save_figure
 from .formats.saelens import export_saelens as export_saelens
+from .greedy import GreedyLatents as GreedyLatents, greedy_latents as greedy_latents
 from .insertions import (
     Insertions as Insertions,
     insertion_effects as insertion_effects,
@@ -25,6 +26,11 @@ from .pretrained import load_sae as load_sae
 from .roc import NoveltyROC as NoveltyROC, load_roc as load_roc, novelty_roc as novelty_roc
 from .sae import SAE as SAE, save_sae as save_sae
 from .sparse import SparseCodes as SparseCodes
+from .stitched import (
+    StitchedSAE as StitchedSAE,
+    inference_threshold as inference_threshold,
+    with_threshold as with_threshold,
+)
 from .stitching import EvalPair as EvalPair
 from .subgraphs import (
     Subgraphs as Subgraphs,
@@ -44,8 +50,5 @@ from .transitions import (
     load_transition_step as load_transition_step,
     transition as transition,
 )
-
-# from .greedy import greedy_latents as greedy_latents
-# from .stitched import StitchedSAE as StitchedSAE
 
 __version__: str

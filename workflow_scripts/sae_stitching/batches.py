@@ -163,6 +163,25 @@ class ActivationShards:
                     activations = torch.from_numpy(file["activations"][rows]).float()
                     yield Block(int(start) + rows.start, activations, sequence[rows])
 
+    def first(self, n_tokens: int) -> tuple[Tensor, Tensor]:
+        """Read the first tokens, all where there are fewer.
+
+        Returns
+        -------
+        x : (token, d_model) float32
+        sequence : (token) int64
+        """
+        blocks = []
+        for block in self.blocks():
+            blocks.append(block)
+            if block.start + len(block.activations) >= n_tokens:
+                break
+        x, sequence = (
+            torch.cat([getattr(block, name) for block in blocks])[:n_tokens]
+            for name in ("activations", "sequence")
+        )
+        return x, sequence
+
 
 class ShuffledBatches:
     """Endless training batches, shuffled across all shards under a seed.

@@ -57,6 +57,17 @@ class OrderSums:
         Which latents each operation takes out or puts in; their own order plays no part.
     label
         Names the work in the log.
+
+    Attributes
+    ----------
+    sse : float
+        Σ_t ‖r_t‖².
+    b : (operation) float64
+        b_o.
+    along_bias : (operation) float64
+        Δb·Σ_t d_ot.
+    W : (latent, d_model) float64
+        Decoder directions of the latents that take part, negative for those that go.
     """
 
     def __init__(self, pair: EvalPair, operations: Operations, label: str = "orders") -> None:
@@ -69,19 +80,19 @@ class OrderSums:
         sign = np.where(self._latents < d_small, -1.0, 1.0)
         W_small, b_small = pair.small.W_dec.double(), pair.small.b_dec.double()
         W = torch.cat([W_small, pair.large.W_dec.double()]).numpy()
-        self._W = W[self._latents] * sign[:, None]
+        self.W = W[self._latents] * sign[:, None]
         delta_b = (pair.large.b_dec.double() - b_small).numpy()
 
         d_all = len(operation_of)
         count, total, along_r = np.zeros(d_all), np.zeros(d_all), np.zeros(d_all)
         r_sum = np.zeros(d_model)
-        self._sse, self._n_tokens = 0.0, 0
+        self.sse, self._n_tokens = 0.0, 0
         n_active_small = 0
         progress = Progress(pair.n_tokens, label)
         for block in pair.blocks():
             small, large = block.codes_small.double(), block.codes_large.double()
             r = block.x.double() - small.matmul(W_small) - b_small
-            self._sse += r.square().sum().item()
+            self.sse += r.square().sum().item()
             self._n_tokens += len(r)
             r_sum += r.sum(0).numpy()
             n_active_small += len(small.values)
@@ -92,8 +103,8 @@ class OrderSums:
             progress.update(len(r))
 
         at = self._latents
-        self._b = self._by_operation(sign * along_r[at])
-        self._along_bias = self._by_operation(sign * total[at] * (W[at] @ delta_b))
+        self.b = self._by_operation(sign * along_r[at])
+        self.along_bias = self._by_operation(sign * total[at] * (W[at] @ delta_b))
         self._delta_l0 = self._by_operation(sign * count[at] / self._n_tokens)
         self._l0_small = n_active_small / self._n_tokens
         self._r_along_bias = float(delta_b @ r_sum)
@@ -113,10 +124,10 @@ class OrderSums:
                 part = slice(first, min(first + _ROWS, rows.stop))
                 same = self._operation[part, None] == self._operation
                 within[part] = (G[first - rows.start : part.stop - rows.start] * same).sum(1)
-        own = self._by_operation(within) - 2 * self._b
+        own = self._by_operation(within) - 2 * self.b
         n_small = self._pair.small.d_sae - self._n_out
-        return self._mse(self._sse + own, -self._along_bias, n_small, self._n_in) - self._mse(
-            np.array(self._sse), np.array(0.0), np.array(self._pair.small.d_sae), np.array(0)
+        return self.mse(self.sse + own, -self.along_bias, n_small, self._n_in) - self.mse(
+            np.array(self.sse), np.array(0.0), np.array(self._pair.small.d_sae), np.array(0)
         )
 
     def walks(self, orders: Sequence[np.ndarray]) -> list[Walk]:
@@ -153,17 +164,25 @@ class OrderSums:
             change[part] = before + up_to
 
     def _walk(self, order: np.ndarray, change: np.ndarray) -> Walk:
-        steps = (self._by_operation(change) - 2 * self._b)[order]
+        steps = (self._by_operation(change) - 2 * self.b)[order]
         n_small = self._pair.small.d_sae - _running(self._n_out[order])
         n_large = _running(self._n_in[order])
-        along = -_running(self._along_bias[order])
-        mse = self._mse(self._sse + _running(steps), along, n_small, n_large)
+        along = -_running(self.along_bias[order])
+        mse = self.mse(self.sse + _running(steps), along, n_small, n_large)
         return Walk(mse, self._l0_small + _running(self._delta_l0[order]), n_small + n_large)
 
-    def _mse(
-        self, sse: np.ndarray, along_bias: np.ndarray, n_small: np.ndarray, n_large: np.ndarray
-    ) -> np.ndarray:
-        """MSE with the mixed bias (Eq. 5); `along_bias` is the change of Δb·Σ_t q_t."""
+    def mse(self, sse: Any, along_bias: Any, n_small: Any, n_large: Any) -> Any:
+        """MSE with the mixed bias (Eq. 5), of numbers or of arrays.
+
+        Parameters
+        ----------
+        sse
+            Σ_t ‖q_t‖², without the change in bias.
+        along_bias
+            Change of Δb·Σ_t q_t.
+        n_small, n_large
+            Latents of either SAE.
+        """
         beta = n_large / np.maximum(n_small + n_large, 1)
         T = self._n_tokens
         sse = sse - 2 * beta * (self._r_along_bias + along_bias) + T * beta**2 * self._bias_squared
@@ -179,14 +198,14 @@ class OrderSums:
         for first in range(0, n, step):
             rows = slice(first, min(first + step, n))
             G = np.zeros((rows.stop - rows.start, n))
-            for F in self._codes():
+            for F in self.codes():
                 G += (F[:, rows].T @ F).toarray()
-            G *= self._W[rows] @ self._W.T
+            G *= self.W[rows] @ self.W.T
             if step >= n:
                 self._kept = [(rows, G)]
             yield rows, G
 
-    def _codes(self) -> Iterator[Any]:
+    def codes(self) -> Iterator[Any]:
         """Activations of the latents that take part, (token, latent), many tokens at a time."""
         waiting, size = [], 0
         for block in self._pair.blocks():

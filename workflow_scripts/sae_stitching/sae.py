@@ -210,7 +210,12 @@ def _digest(
 
 
 def save_sae(
-    sae: SAE, path: str | Path, *, study: str = "", provenance: Mapping[str, Any] | None = None
+    sae: SAE,
+    path: str | Path,
+    *,
+    study: str = "",
+    provenance: Mapping[str, Any] | None = None,
+    rows: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write ``saes/<sae>.h5``: float32 weights, and what is needed to read them.
 
@@ -224,6 +229,8 @@ def save_sae(
         Study that it belongs to, if any.
     provenance
         How it was made, in plain JSON types.
+    rows
+        Further datasets, one value a latent, that an SAE is not made of.
 
     Raises
     ------
@@ -243,6 +250,8 @@ def save_sae(
         file.attrs["fingerprint"] = fingerprint(sae)
         if sae.k is not None:
             file.attrs["k"] = sae.k
+        for name, values in (rows or {}).items():
+            file[name] = values
 
 
 def read_sae(path: str | Path, *, study: str | None = None) -> SAE:

@@ -55,6 +55,8 @@ def load_study(
           latter with the path and the format that were found, where the files are local;
         - ``stitching.pairs`` is a list of ``[small, large]`` names and ``stitching.transition`` a
           list of names, empty where there is no transition;
+        - every θ that an entry of ``stitched`` leaves open is ``stitching.threshold``, unless that
+          is ``auto``;
         - ``text.files`` is the sorted list of the matched files, where the text is files.
 
         Resolving the result again leaves it as it is.
@@ -82,14 +84,65 @@ def load_study(
     _check_shards(study)
     _resolve_saes(study, Path(base))
     _check_paper(study)
+    _resolve_stitched(study)
     _resolve_stitching(study)
+    _resolve_thresholds(study)
     return study
+
+
+def own_stitched(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the default study's stitched SAEs in a study that has not the SAEs for them.
+
+    A study is laid over the default one key by key, so that one with other ``saes`` and without
+    ``stitched`` would have those of the default study, which are made of SAEs that it has not.
+
+    Parameters
+    ----------
+    config
+        As Snakemake has it after merging.
+    default
+        The default study, ``config.yaml``.
+    """
+    given: Any = config.get("stitched")
+    if given != default.get("stitched") or config.get("saes") == default.get("saes"):
+        return dict(config)
+    try:
+        known = {str(entry.get("name", entry.get("d_sae"))) for entry in config["saes"]}
+        known |= {str(recipe["name"]) for recipe in given}
+        parts = [{"swap": [], "insert": [], **recipe} for recipe in given]
+        needed = {str(name) for recipe in parts for name in stitched_sources(recipe)}
+    except (AttributeError, KeyError, TypeError):
+        # Not even of the right form: `load_study` says so.
+        return dict(config)
+    return dict(config) if needed <= known else {**config, "stitched": []}
 
 
 def is_jumprelu(sae: Mapping[str, Any]) -> bool:
     """Whether a resolved entry of ``saes`` is known to be a JumpReLU SAE; Gemma Scope's all are."""
     format = sae.get("pretrained", {}).get("format")
     return sae.get("architecture") == "jumprelu" or format == "gemma-scope"
+
+
+def stitched_sources(recipe: Mapping[str, Any]) -> list[str]:
+    """Names of the SAEs that a resolved entry of ``stitched`` is made of, its base first."""
+    parts = [*recipe["swap"], *recipe["insert"]]
+    return list(dict.fromkeys([recipe["base"], *(part["sae"] for part in parts)]))
+
+
+def sae_sizes(study: Mapping[str, Any]) -> dict[str, int]:
+    """Number of latents of every SAE; of a stitched one, as many as it may have.
+
+    How many a stitched SAE really has is known only when it is made.
+    """
+    found = {sae["name"]: sae["d_sae"] for sae in study["saes"]}
+    for recipe in study["stitched"]:
+        coming: dict[str, int] = {}
+        for part in (*recipe["swap"], *recipe["insert"]):
+            name = part["sae"]
+            most = coming.get(name, 0) + (part.get("n") or found[name])
+            coming[name] = min(most, found[name])
+        found[recipe["name"]] = found[recipe["base"]] + sum(coming.values())
+    return found
 
 
 def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
@@ -599,9 +652,109 @@ def _origin(index: int, entry: Mapping[str, Any], key: str) -> str:
     return f"saes[{index}].{key}" if key in entry else f"training.{key}"
 
 
+def _resolve_stitched(study: dict[str, Any]) -> None:
+    """Check what the stitched SAEs are made of; their names become text."""
+    saes = study["saes"]
+    first = {sae["name"].casefold(): f"saes[{i}]" for i, sae in enumerate(saes)}
+    # Of all, those further down too, to tell a wrong order from a wrong name.
+    places = {str(recipe["name"]): i for i, recipe in enumerate(study["stitched"])}
+    for i, recipe in enumerate(study["stitched"]):
+        key, name = f"stitched[{i}]", str(recipe["name"])
+        recipe["name"] = name
+        if (before := first.setdefault(name.casefold(), key)) != key:
+            raise StudyError(
+                f"{key}.name: {before} is named {name} too; give each its own name, such as "
+                f"{name}-stitched"
+            )
+        known = [sae["name"] for sae in saes] + [r["name"] for r in study["stitched"][:i]]
+
+        recipe["base"] = _source(recipe["base"], name, known, places, f"{key}.base")
+        if not recipe["swap"] and not recipe["insert"]:
+            raise StudyError(f"{key}: nothing is stitched to {recipe['base']}; give swap or insert")
+        for kind in ("swap", "insert"):
+            for j, part in enumerate(recipe[kind]):
+                place = f"{key}.{kind}[{j}]"
+                part["sae"] = _source(part["sae"], name, known, places, f"{place}.sae")
+                if part["sae"] == recipe["base"]:
+                    raise StudyError(
+                        f"{place}.sae: all latents of {part['sae']}, the base, are in already; "
+                        "name another SAE"
+                    )
+                check = _check_swap if kind == "swap" else _check_insert
+                check(part, recipe[kind][:j], place)
+        d_sae = sae_sizes({**study, "stitched": study["stitched"][:i]})
+        for j, insert in enumerate(recipe["insert"]):
+            _check_count(insert["n"], insert["sae"], d_sae, f"{key}.insert[{j}].n")
+
+
+def _source(
+    given: Any, name: str, known: Iterable[str], places: Mapping[str, int], key: str
+) -> str:
+    """Name of an SAE that the stitched SAE `name` can be made of."""
+    if str(given) == name:
+        raise StudyError(f"{key}: {name} cannot be stitched from itself; name another SAE")
+    if str(given) not in known and str(given) in places:
+        raise StudyError(
+            f"{key}: {given} is stitched only after {name}; put stitched[{places[str(given)]}] "
+            "before it"
+        )
+    return _sae_name(given, known, key)
+
+
+def _check_swap(swap: Mapping[str, Any], before: list[Any], key: str) -> None:
+    if swap["sae"] in [other["sae"] for other in before]:
+        raise StudyError(f"{key}.sae: {swap['sae']} is swapped twice; make it one entry")
+    components = swap["components"]
+    if isinstance(components, list) and len(set(components)) < len(components):
+        twice = next(c for c in components if components.count(c) > 1)
+        raise StudyError(f"{key}.components: {twice} is given twice; remove one")
+
+
+def _check_insert(insert: Mapping[str, Any], _before: list[Any], key: str) -> None:
+    if insert["select"] == "novel" and insert["n"] is not None:
+        raise StudyError(
+            f"{key}.n: novel latents are as many as there are below the threshold; remove n, or "
+            "select by effect or greedy"
+        )
+    if insert["select"] != "novel" and insert["threshold"] is not None:
+        raise StudyError(
+            f"{key}.threshold: to select by {insert['select']} takes no threshold; remove it, or "
+            "select novel"
+        )
+
+
+def _check_count(n: int | None, name: str, d_sae: Mapping[str, int], key: str) -> None:
+    if n is not None and n > d_sae[name]:
+        raise StudyError(
+            f"{key}: {n} is more than the {d_sae[name]} latents of SAE {name}; give {d_sae[name]} "
+            "or less"
+        )
+
+
+def _resolve_thresholds(study: dict[str, Any]) -> None:
+    """Fill in the θ of the stitched SAEs, or see that the pair has one."""
+    theta, pairs = study["stitching"]["threshold"], study["stitching"]["pairs"]
+    for i, recipe in enumerate(study["stitched"]):
+        for kind in ("swap", "insert"):
+            for j, part in enumerate(recipe[kind]):
+                if part["threshold"] is not None or part.get("select", "novel") != "novel":
+                    continue
+                pair = [recipe["base"], part["sae"]]
+                if theta != "auto":
+                    part["threshold"] = theta
+                elif pair not in pairs:
+                    raise StudyError(
+                        f"stitched[{i}].{kind}[{j}].threshold: nothing is given, and "
+                        f"stitching.threshold is auto, but [{', '.join(pair)}] is no pair that "
+                        "would have one; give a number, or add it to stitching.pairs"
+                    )
+
+
 def _resolve_stitching(study: dict[str, Any]) -> None:
     """Spell out pairs and transition, and check them and the threshold."""
     stitching = study["stitching"]
+    stitched = {recipe["name"] for recipe in study["stitched"]}
+    # What is meant by all, adjacent and the default transition are the SAEs of one kind.
     sizes = {sae["name"]: sae["d_sae"] for sae in study["saes"]}
     by_size = sorted(sizes, key=sizes.__getitem__)  # stable: the config's order among equals
     if stitching["pairs"] == "all":
@@ -617,7 +770,7 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
     elif stitching["pairs"] == "adjacent":
         pairs = list(pairwise(by_size))
     else:
-        pairs = _check_pairs(stitching["pairs"], sizes)
+        pairs = _check_pairs(stitching["pairs"], {**sizes, **dict.fromkeys(stitched)})
     stitching["pairs"] = [list(pair) for pair in pairs]
 
     threshold, floor = stitching["threshold"], study["similarity"]["floor"]
@@ -632,6 +785,12 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
         # SAEs of one size, such as seeds of one training, have no transition.
         names = names if len(names) > 1 else []
     else:
+        for i, name in enumerate(stitching["transition"]):
+            if str(name) in stitched:
+                raise StudyError(
+                    f"stitching.transition[{i}]: {name} is a stitched SAE, whose size is known "
+                    "only when it is made; name SAEs of saes"
+                )
         names = [
             _sae_name(name, sizes, f"stitching.transition[{i}]")
             for i, name in enumerate(stitching["transition"])
@@ -655,17 +814,19 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
     stitching["transition"] = names
 
 
-def _check_pairs(given: list[list[Any]], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+def _check_pairs(given: list[list[Any]], sizes: Mapping[str, int | None]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for i, entry in enumerate(given):
         key = f"stitching.pairs[{i}]"
         small, large = (_sae_name(name, sizes, f"{key}[{j}]") for j, name in enumerate(entry))
         if small == large:
             raise StudyError(f"{key}: {small} cannot be paired with itself; name two SAEs")
-        if sizes[small] > sizes[large]:
+        # Of a stitched SAE the size is not known yet.
+        d_small, d_large = sizes[small], sizes[large]
+        if d_small is not None and d_large is not None and d_small > d_large:
             raise StudyError(
-                f"{key}: {small} ({sizes[small]} latents) is larger than {large} "
-                f"({sizes[large]}); put the smaller first: [{large}, {small}]"
+                f"{key}: {small} ({d_small} latents) is larger than {large} "
+                f"({d_large}); put the smaller first: [{large}, {small}]"
             )
         if (small, large) in pairs:
             raise StudyError(
@@ -676,9 +837,9 @@ def _check_pairs(given: list[list[Any]], sizes: Mapping[str, int]) -> list[tuple
     return pairs
 
 
-def _sae_name(given: str | int, sizes: Mapping[str, int], key: str) -> str:
-    name = str(given)
-    if name not in sizes:
-        remedy = _did_you_mean(name, sizes, f"choose {_or(sizes)}")
+def _sae_name(given: str | int, known: Iterable[str], key: str) -> str:
+    name, known = str(given), list(known)
+    if name not in known:
+        remedy = _did_you_mean(name, known, f"choose {_or(known)}")
         raise StudyError(f"{key}: there is no SAE named {name}; {remedy}")
     return name

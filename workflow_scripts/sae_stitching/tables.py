@@ -20,6 +20,7 @@ SAE_COLUMNS = (
     "sae",
     "d_sae",
     "architecture",
+    "stitched_from",
     "l0",
     "mse",
     "fvu",
@@ -199,7 +200,8 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 def read_csv(path: str | Path) -> pd.DataFrame:
     """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
-    return pd.read_csv(path, dtype=dict.fromkeys(("sae", "small", "large"), str))
+    names = ("sae", "small", "large", "next_in_size", "next_in_l0")
+    return pd.read_csv(path, dtype=dict.fromkeys(names, str))
 
 
 def _ordered(

@@ -1,0 +1,25 @@
+"""Stitch an SAE from others, as the config says."""
+
+from job import job
+from sae_stitching.batches import ActivationShards
+from sae_stitching.names import split_pair_name
+from sae_stitching.recipe import follow
+from sae_stitching.sae import read_sae
+from sae_stitching.stitched import save_stitched
+from sae_stitching.subgraphs import load_subgraphs
+
+with job(snakemake) as origin:
+    params, files, study = snakemake.params.job, snakemake.input, origin["study"]
+    tokens = None
+    if files.activations:
+        shards = ActivationShards(files.activations, study=study)
+        tokens = shards.first(params["selection_tokens"])
+    thresholds = {
+        split_pair_name(pair)[1]: load_subgraphs(path, study=study).threshold
+        for pair, path in zip(params["pairs"], files.subgraphs, strict=True)
+    }
+    saes = {
+        name: read_sae(path, study=study)
+        for name, path in zip(params["saes"], files.saes, strict=True)
+    }
+    save_stitched(follow(params["recipe"], saes, tokens, thresholds), snakemake.output[0], **origin)
