@@ -3,12 +3,13 @@
     make bench-caching
     python benchmarks/caching.py <model folder> [--peers <python with SAELens>]
 
-All read the same sequences, several rounds of each, on the same threads, in bfloat16. Ours is a
-whole shard: the model in TransformerLens up to the hook, the checks, the conversion to float16 and
-the HDF5 file. The bare model's layers beyond the hook are cut off, and its activations are thrown
-away. Ours and the bare model take turns. SAELens's CacheActivationsRunner needs an environment of
-its own, and runs there: it reads tokens and writes its data set, not shuffled, also in float16.
-The time of the processor is the one to go by where the machine has other work.
+All read the same sequences, several rounds of each, on the same threads, in bfloat16 where the
+machine has instructions for it and in float32 elsewhere. Ours is a whole shard: the model in
+TransformerLens up to the hook, the checks, the conversion to float16 and the HDF5 file. The bare
+model's layers beyond the hook are cut off, and its activations are thrown away. Ours and the bare
+model take turns. SAELens's CacheActivationsRunner needs an environment of its own, and runs there:
+it reads tokens and writes its data set, not shuffled, also in float16. The time of the processor is
+the one to go by where the machine has other work.
 """
 
 import argparse
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
+from sae_stitching import hardware
 
 ORIGIN = {"study": "caching", "provenance": {}}
 
@@ -44,6 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peers", help="Python of an environment with SAELens")
     parser.add_argument("--saelens", action="store_true", help="measure SAELens, in its Python")
     return parser.parse_args()
+
+
+def precision() -> torch.dtype:
+    """Of ours, and so of all."""
+    return getattr(torch, hardware.dtype("auto", "cpu", "model.dtype"))
 
 
 def take_turns(runs: dict[str, Callable[[], None]], rounds: int) -> Times:
@@ -67,7 +74,7 @@ def ours_and_bare(args: argparse.Namespace, tokens: np.ndarray) -> Times:
     from transformers import AutoModelForCausalLM
 
     ours = LanguageModel(args.model, f"blocks.{args.layer}.hook_resid_pre")
-    bare = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.bfloat16).model.eval()
+    bare = AutoModelForCausalLM.from_pretrained(args.model, dtype=precision()).model.eval()
     bare.layers = bare.layers[: args.layer]
     bare.norm = torch.nn.Identity()
 
@@ -113,7 +120,7 @@ def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
                 dataset_path="tokens",
                 model_name=args.model,
                 model_class_name="AutoModelForCausalLM",
-                model_from_pretrained_kwargs={"dtype": torch.bfloat16},
+                model_from_pretrained_kwargs={"dtype": precision()},
                 # What leaves block n − 1 enters block n.
                 hook_name=f"model.layers.{args.layer - 1}",
                 d_in=int(json.loads(Path(args.model, "config.json").read_text())["hidden_size"]),

@@ -10,8 +10,10 @@ does not fix them: architecture, k, batch, steps, learning rate and penalty are 
 training steps are timed, not loading, and not the first few, in which each library loads what it
 has compiled. Held-out tokens are those of the eval split.
 
-Two more lines stand beside the libraries: `floor` is the bfloat16 product of the encoder alone, the
-one dense product that our step has left, and `loader` reads the batches and does nothing else.
+Two more lines stand beside the libraries: `floor` is the product of the encoder alone, the one
+dense product that our step has left, and `loader` reads the batches and does nothing else. Ours and
+the floor multiply in bfloat16 where the machine has instructions for it. Elsewhere they multiply in
+float32, and the peers are not measured in bfloat16, which is many times slower there.
 """
 
 import argparse
@@ -29,8 +31,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "workflow_scripts"))
 
-# The peers run in float32 as they do by default, and under autocast to bfloat16, since ours
-# computes its encoder product in bfloat16.
+# The peers run in float32 as they do by default, and under autocast to bfloat16, since ours may
+# compute its encoder product in bfloat16.
 LIBRARIES = ("ours", "saelens", "saelens-bf16", "dictionary_learning", "dictionary_learning-bf16")
 
 BOUNDS = ("floor", "loader")
@@ -88,11 +90,13 @@ def sparsity_warmup(args):
 
 
 def run_floor(args):
-    """The encoder's product in bfloat16, alone."""
+    """The encoder's product alone, at the precision of ours."""
     import torch
+    from sae_stitching import hardware
 
     shards, stream, scale = batches(args)
-    x = next(stream).bfloat16().to(args.device)
+    dtype = getattr(torch, hardware.dtype("auto", args.device, "floor"))
+    x = next(stream).to(args.device, dtype)
     W_enc_t = torch.randn(args.d_sae[0], shards.d_model, dtype=x.dtype, device=args.device)
     return timed(args, itertools.repeat(x), 1.0, lambda x: x @ W_enc_t.T), shards, scale, None
 
@@ -129,7 +133,7 @@ def run_ours(args):
         auxk_coefficient=1 / 32,
         k_aux=None,
         dead_after_tokens=1_000_000,
-        product_dtype="bfloat16",
+        product_dtype="auto",
         apply_b_dec_to_input=True,
         shuffle_buffer=1 << 17,
         device=args.device,
@@ -352,11 +356,15 @@ def held_out(args, scale, reconstruct):
 
 def table(args):
     """All libraries in turn, several times, each in a process of its own."""
+    from sae_stitching import hardware
+
+    fast = hardware.multiplies_bfloat16(args.device)
+    libraries = [name for name in LIBRARIES if fast or not name.endswith("bf16")]
     rows = []
     for architecture in args.architecture:
         for d_sae in args.d_sae:
             for repeat in range(args.repeats):
-                for library in (*LIBRARIES, *BOUNDS):
+                for library in (*libraries, *BOUNDS):
                     command = [sys.executable, __file__, library]
                     command += ["--architecture", architecture, "--d-sae", str(d_sae)]
                     if args.sparsity is not None:
@@ -390,6 +398,8 @@ def report(rows):
             return statistics.median(values) if values else float("nan")
 
         for library in (*LIBRARIES, *BOUNDS):
+            if not any(row["library"] == library for row in of_kind):
+                continue
             ratio = median("ours", "tokens_per_second") / median(library, "tokens_per_second")
             print(
                 f"| {kind[0]} | {kind[1]} | {library} | {median(library, 'tokens_per_second'):,.0f}"

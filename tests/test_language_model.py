@@ -113,7 +113,7 @@ def test_nothing_runs_past_the_hook(folders, tokens, point):
 
 
 def test_bfloat16(folders, tokens):
-    activations = LanguageModel(folders["llama"], "blocks.1.hook_resid_post")(tokens)
+    activations = LanguageModel(folders["llama"], "blocks.1.hook_resid_post", "bfloat16")(tokens)
     exact = LanguageModel(folders["llama"], "blocks.1.hook_resid_post", dtype="float32")(tokens)
     assert activations.dtype == torch.bfloat16
     error = (activations.float() - exact).norm() / exact.norm()

@@ -245,7 +245,10 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         {"training.seed": -1},
         "training.seed: -1 is out of range; give a whole number at least 0 and at most 4294967295",
     ),
-    ({"model.dtype": "float16"}, "model.dtype: 'float16' is unknown; choose bfloat16 or float32"),
+    (
+        {"model.dtype": "float16"},
+        "model.dtype: 'float16' is unknown; choose auto, bfloat16 or float32",
+    ),
     (
         {"saes[0].architecture": "gatid"},
         "saes[0].architecture: 'gatid' is unknown; choose relu, topk, batchtopk, jumprelu or gated",

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_stitching import hardware
 from sae_stitching.errors import StudyError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POINTS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
-DTYPES = ("bfloat16", "float32")
 
 
 def parse_hook(hook: str) -> tuple[int, str]:
@@ -104,7 +104,8 @@ class LanguageModel:
     hook
         Where the activations are taken, see `parse_hook`.
     dtype
-        Of weights and activations: ``"bfloat16"`` or ``"float32"``.
+        Of weights and activations: ``"bfloat16"``, ``"float32"`` or ``"auto"``, see
+        `hardware.dtype`.
     device
         ``"cpu"``, ``"cuda"`` or ``"auto"``: cuda where there is one.
     center_writing_weights
@@ -130,17 +131,17 @@ class LanguageModel:
         self,
         name: str,
         hook: str,
-        dtype: str = "bfloat16",
+        dtype: str = "auto",
         device: str = "cpu",
         center_writing_weights: bool = False,
     ) -> None:
         self.name, self.hook = name, hook
         self.layer, self.point = parse_hook(hook)
-        if dtype not in DTYPES:
-            raise StudyError(f"model.dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+        if dtype not in hardware.DTYPES:
+            raise StudyError(f"model.dtype: {dtype!r} is not one of {', '.join(hardware.DTYPES)}")
         _check_layer(hook, self.layer, model_facts(name).get("n_layers"))
-        device = _device(device)
-        self._bridge = _boot(name, dtype, device)
+        device = hardware.device(device, "activations.device")
+        self._bridge = _boot(name, hardware.dtype(dtype, device, "model.dtype"), device)
         config = self._bridge.cfg
         self.n_layers, self.d_model = int(config.n_layers), int(config.d_model)
         self.context, self.d_vocab = int(config.n_ctx), int(config.d_vocab)
@@ -243,18 +244,6 @@ class LanguageModel:
             center_unembed=False,
             fold_value_biases=False,
         )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise StudyError(
-            "activations.device: cuda, but PyTorch sees no CUDA device; use auto or cpu"
-        )
-    return name
 
 
 def _check_layer(hook: str, layer: int, n_layers: int | None) -> None:

@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from sae_stitching import hardware
 from sae_stitching.architectures import ARCHITECTURES, Architecture, Entries, Parameters
 from sae_stitching.batches import ActivationShards, ShuffledBatches
 from sae_stitching.errors import StudyError
@@ -281,8 +282,12 @@ class Trainer:
     """
 
     def __init__(self, config: TrainingConfig, shards: ActivationShards) -> None:
-        self.config, self.shards = config, shards
-        self.device = _device(config.device)
+        self.device = torch.device(hardware.device(config.device, "training.device"))
+        product_dtype = hardware.dtype(
+            config.product_dtype, self.device.type, "training.product_dtype"
+        )
+        self.config = config = replace(config, product_dtype=product_dtype)
+        self.shards = shards
         self.batches = ShuffledBatches(
             shards, config.batch_size, config.shuffle_buffer, config.seed
         )
@@ -552,11 +557,3 @@ def write_curve(curve: Sequence[tuple[float, ...]], path: str | Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CURVE)
         writer.writerows(curve)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise StudyError("training.device: cuda, but PyTorch sees no CUDA device; use auto or cpu")
-    return torch.device(name)
