@@ -29,7 +29,7 @@ report: figures
 
 # Two files of tests at a time: those that run the workflow are long and leave a core free.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done
