@@ -41,9 +41,9 @@ class StitchedSAE:
     Made by `of`, then `insert`, `remove` and `swap`. Latents that stay keep their order, and those
     that come are added at the end.
 
-    The bias is that of Eq. 5 with α = |L0| / (|L0| + |L1|), L0 being all latents there are and L1
-    those that come. One operation after the other, this weighs the b_dec of every SAE by the number
-    of its latents,
+    The bias is that of Eq. 5 with ``α = |L0| / (|L0| + |L1|)``, L0 being all latents there are and
+    L1 those that come. One operation after the other, this weighs the b_dec of every SAE by the
+    number of its latents,
 
         b_dec = Σ_m n_m b_dec_m / Σ_m n_m,
 
