@@ -1,7 +1,6 @@
 """The order in which files of tests are begun, and their threads."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
-        name = Path(str(item.fspath)).name
-        return -1 if name == LONGEST else 1 + LONG.index(name) if name in LONG else 0
+        name = item.path.name
+        return -1 if name == LONGEST else int(name in LONG)
 
     items.sort(key=place)

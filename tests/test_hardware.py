@@ -57,7 +57,7 @@ def test_slow_bfloat16_is_given_with_a_warning(processor, caplog):
     processor(AVX2)
     assert hardware.dtype("bfloat16", "cpu", "training.product_dtype") == "bfloat16"
     assert caplog.messages == [
-        "training.product_dtype: bfloat16, for which this processor has no instructions; float32 "
+        "training.product_dtype: bfloat16, for which the device has no instructions; float32 "
         "or auto is many times faster here"
     ]
 

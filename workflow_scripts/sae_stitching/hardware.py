@@ -62,7 +62,7 @@ def dtype(name: str, on: str, key: str) -> str:
         return chosen
     if name == "bfloat16" and not multiplies_bfloat16(on):
         _logger.warning(
-            "%s: bfloat16, for which this processor has no instructions; float32 or auto is many "
+            "%s: bfloat16, for which the device has no instructions; float32 or auto is many "
             "times faster here", key,
         )  # fmt: skip
     return name

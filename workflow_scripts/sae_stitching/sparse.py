@@ -86,7 +86,7 @@ class SparsePattern:
         """
         if not len(self.indices):
             return dense.new_zeros(self.n_tokens, dense.shape[1])
-        return _weighted_sums(self.indptr, self.indices, values.to(dense.dtype), dense)
+        return _weighted_sums(self.indptr, self.indices, values, dense)
 
     def dot(
         self, left: Float[Tensor, "token d"], right: Float[Tensor, "d_sae d"]
@@ -121,7 +121,7 @@ class SparsePattern:
         indptr, rows, order = self._transposed
         if dense.device.type == "cpu":
             # The product of a sparse matrix, MKL's, takes four times as long.
-            return _weighted_sums(indptr, rows, values[order].to(dense.dtype), dense)
+            return _weighted_sums(indptr, rows, values[order], dense)
         shape = (self.d_sae, self.n_tokens)
         transposed = torch.sparse_csr_tensor(
             indptr, rows, values[order], shape, check_invariants=False
@@ -140,7 +140,7 @@ def _weighted_sums(indptr: Tensor, indices: Tensor, weights: Tensor, rows: Tenso
         rows,
         indptr,
         mode="sum",
-        per_sample_weights=weights,
+        per_sample_weights=weights.to(rows.dtype),
         include_last_offset=True,
     )
 

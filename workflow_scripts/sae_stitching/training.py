@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 # cores, with 576 and with 2304 latents, the paths cross at 20 % where products are float32 (AVX2),
 # and between 10 and 14 % where they are bfloat16 in half the time (AVX-512); where they take less
 # (AMX) dense pays for longer.
-_SPARSE_BELOW = {torch.float32: 0.2, torch.bfloat16: 0.1}
+_SPARSE_BELOW, _SPARSE_BELOW_IN_BFLOAT16 = 0.2, 0.1
 
 # Tokens from which the input scale and the initial decoder bias are estimated.
 _STATISTICS_TOKENS = 1 << 16
@@ -202,7 +202,8 @@ class Objective:
         n_active = int(active.sum())
         with torch.no_grad():
             share = len(self.architecture.reach(entries.z, self.parameters)) / active.numel()
-        if share < _SPARSE_BELOW.get(self._dtype, 0.2):
+        in_bfloat16 = self._dtype == torch.bfloat16
+        if share < (_SPARSE_BELOW_IN_BFLOAT16 if in_bfloat16 else _SPARSE_BELOW):
             _logger.info("%.1f %% of the codes take part: sparse from here on", 100 * share)
             self.dense = False
         return Losses(total, loss.item(), n_active / len(x), active.any(0), x.new_zeros(()))
