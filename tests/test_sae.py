@@ -231,8 +231,10 @@ def test_a_wrong_sae_is_not_saved(tmp_path, case):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("elements", [1, 1 << 20])
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_file_is_not_loaded(tmp_path, case):
+def test_a_wrong_file_is_not_loaded(tmp_path, monkeypatch, case, elements):
+    monkeypatch.setattr(sae_module, "_CHECK_ELEMENTS", elements)
     change, message = WRONG[case]
     sae = make(0, "jumprelu")
     path = save(sae, tmp_path / "9.h5")
@@ -294,7 +296,7 @@ def test_an_sae_of_another_study_is_not_loaded(tmp_path, load):
 def test_a_decoder_is_that_of_the_sae(architecture, double, elements):
     sae = make(4, architecture)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(sae_module, "_READ_ELEMENTS", elements)
+        monkeypatch.setattr(sae_module, "_CHECK_ELEMENTS", elements)
         decoder = load_decoder(save(sae, Path(folder) / "9.h5"), double=double)
     dtype = torch.float64 if double else torch.float32
     assert torch.equal(decoder.W_dec, sae.W_dec.to(dtype))

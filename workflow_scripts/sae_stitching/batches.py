@@ -25,8 +25,9 @@ READ_ROWS = 64
 """Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
 holds tokens of many documents. Shards are stored in chunks of as many: HDF5 reads whole ones."""
 
-BLOCK_TOKENS = 8192
-"""Tokens of a block, about, where they are gone through in order."""
+BLOCK_TOKENS = 2048
+"""Tokens of a block, about, where they are gone through in order. At the paper's largest size what
+is made of a block takes 120 MB, beside the dictionaries."""
 
 
 @dataclass(frozen=True)

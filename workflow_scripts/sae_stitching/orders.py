@@ -99,7 +99,8 @@ class OrderSums:
             for codes, part in ((small, slice(0, d_small)), (large, slice(d_small, None))):
                 count[part] += codes.pattern.counts.numpy()
                 total[part] += codes.pattern.sum_by_latent(codes.values).numpy()
-                along_r[part] += (codes.pattern.outer(codes.values, r).numpy() * W[part]).sum(1)
+                projected = codes.pattern.dot(r, torch.from_numpy(W[part]))
+                along_r[part] += codes.pattern.sum_by_latent(codes.values * projected).numpy()
             progress.update(len(r))
 
         at = self._latents

@@ -7,6 +7,7 @@ x̂(f) = f W_dec + b_dec                  Eq. 2 and 4
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 # Dense pre-activations held at once while encoding: 64 Mi values are 256 MiB in float32.
 _ENCODE_ELEMENTS = 1 << 26
 
-# Values read at once where a file is checked without being held: 8 Mi are 32 MiB.
-_READ_ELEMENTS = 1 << 23
+# Values that are checked at once, so that the check holds little: 8 Mi are 32 MiB.
+_CHECK_ELEMENTS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -331,9 +332,14 @@ def _in_blocks(file: Any) -> Iterator[np.ndarray]:
     for name in _TENSORS:
         if name in file:
             dataset = file[name]
-            rows = max(1, _READ_ELEMENTS // max(1, dataset[:1].size))
+            rows = _rows_at_once(dataset)
             for first in range(0, len(dataset), rows):
                 yield dataset[first : first + rows]
+
+
+def _rows_at_once(array: Any) -> int:
+    # Rows of a tensor or a dataset that are checked together.
+    return max(1, _CHECK_ELEMENTS // max(1, math.prod(array.shape[1:])))
 
 
 def _altered(path: str | Path) -> StudyError:
@@ -367,6 +373,11 @@ def _check(sae: SAE, path: str | Path) -> None:
             raise StudyError(f"{path}: {name} has shape {tuple(tensor.shape)}, expected {shape}")
     for name in _TENSORS:
         tensor = getattr(sae, name)
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
-            position = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise StudyError(f"{path}: {name} is not finite at {position}")
+        if tensor is None:
+            continue
+        first = 0
+        for part in tensor.split(_rows_at_once(tensor)):
+            if not bool(torch.isfinite(part).all()):
+                row, *rest = (~torch.isfinite(part)).nonzero()[0].tolist()
+                raise StudyError(f"{path}: {name} is not finite at {[first + row, *rest]}")
+            first += len(part)
