@@ -112,6 +112,7 @@ def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
     from sae_lens import CacheActivationsRunner, CacheActivationsRunnerConfig
 
     dataset = Dataset.from_dict({"input_ids": tokens.tolist()})
+    d_in = int(json.loads(Path(args.model, "config.json").read_text())["hidden_size"])
     with tempfile.TemporaryDirectory() as folder:
         numbers = iter(range(args.rounds + 1))
 
@@ -123,7 +124,7 @@ def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
                 model_from_pretrained_kwargs={"dtype": precision()},
                 # What leaves block n − 1 enters block n.
                 hook_name=f"model.layers.{args.layer - 1}",
-                d_in=int(json.loads(Path(args.model, "config.json").read_text())["hidden_size"]),
+                d_in=d_in,
                 model_batch_size=args.batch_size,
                 training_tokens=tokens.size,
                 context_size=args.context,
@@ -131,7 +132,8 @@ def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
                 shuffle=False,
                 dtype="float16",
                 device="cpu",
-                # One buffer for all: its default is 2 GB.
+                # It fills its buffers whole, reading the tokens over and over; its default is 2 GB.
+                buffer_size_gb=1e-9 * (2 * d_in * tokens.size + 1),
                 prepend_bos=False,
                 streaming=False,
             )
@@ -139,7 +141,13 @@ def saelens(args: argparse.Namespace, tokens: np.ndarray) -> Times:
 
         # Loading the model is no part of it, so every round has a runner that is ready.
         runners = iter([runner() for _ in range(args.rounds + 1)])
-        return take_turns({"SAELens": lambda: next(runners).run()}, args.rounds)
+
+        def run() -> None:
+            n_cached = len(next(runners).run())
+            if n_cached != len(tokens):
+                raise RuntimeError(f"SAELens cached {n_cached} sequences, not {len(tokens)}")
+
+        return take_turns({"SAELens": run}, args.rounds)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.linalg import vecdot
+from torch.linalg import vecdot, vector_norm
 
 from sae_stitching.batches import Activations, ActivationShards
 from sae_stitching.codes import StoredCodes
@@ -394,9 +394,8 @@ class _Stitch:
         self.W_dec = pair.small.W_dec.double(), pair.large.W_dec.double()
         self.b_dec = pair.small.b_dec.double(), pair.large.b_dec.double()
         self.delta_b = self.b_dec[1] - self.b_dec[0]
-        self.squared_norms = torch.cat(
-            [vecdot(rows, rows) for W in self.W_dec for rows in W.split(4096)]
-        )
+        # The norm is a reduction; ⟨W_i, W_i⟩ would first be a matrix of products, a copy of W.
+        self.squared_norms = torch.cat([vector_norm(W, dim=1).square() for W in self.W_dec])
         self.along_bias = torch.cat([W @ self.delta_b for W in self.W_dec])
         self.sse_small = self.sse_large = 0.0
         self.n_tokens = 0
