@@ -113,6 +113,7 @@ def run_loader(args):
 def run_ours(args):
     """Our trainer, step by step, in a process set up as those of the rules are."""
     import job  # noqa: F401
+    from sae_stitching.selection import largest_of_batch
     from sae_stitching.training import Trainer, TrainingConfig
 
     shards, stream, scale = batches(args)
@@ -125,6 +126,8 @@ def run_ours(args):
         bandwidth=1.0,
         lr=args.lr,
         betas=(0.9, 0.999),
+        # As both libraries do.
+        max_grad_norm=1.0,
         batch_size=args.batch_size,
         steps=args.steps,
         lr_warmup_steps=min(100, args.steps // 4),
@@ -147,7 +150,9 @@ def run_ours(args):
 
     def reconstruct(x):
         raw = x / s
-        codes = sae.encode(raw)
+        # As the libraries encode here: the threshold is a mean over more steps than these.
+        by_k = args.architecture[0] == "batchtopk"
+        codes = largest_of_batch(sae.pre_activations(raw), args.k) if by_k else sae.encode(raw)
         return s * sae.decode(codes), len(codes) / len(x), codes.pattern.counts
 
     return seconds, shards, scale, reconstruct

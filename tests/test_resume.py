@@ -27,6 +27,7 @@ def small_config(architecture, **changes):
         "bandwidth": 0.4,
         "lr": 3e-3,
         "betas": (0.9, 0.999),
+        "max_grad_norm": 1.0,
         "batch_size": 64,
         "steps": 60,
         "lr_warmup_steps": 5,

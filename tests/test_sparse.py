@@ -103,6 +103,16 @@ def test_select_keeps_the_chosen_entries(seed, n_tokens, d_sae, share, modulus):
     assert len(chosen) == int(keep.sum())
 
 
+@on_all_shapes(modulus=st.integers(1, 4))
+def test_zeros_are_left_out_where_they_are_most(seed, n_tokens, d_sae, share, modulus):
+    codes = SparseCodes.from_dense(dense_codes(seed, n_tokens, d_sae, share))
+    codes.values[torch.arange(len(codes)) % modulus != 0] = 0.0
+    found = codes.without_zeros()
+    assert torch.equal(found.to_dense(), codes.to_dense())
+    n_nonzero = int((codes.values != 0).sum())
+    assert len(found) == (n_nonzero if 2 * n_nonzero < len(codes) else len(codes))
+
+
 @on_all_shapes(pieces=st.integers(1, 4))
 def test_concatenated_blocks_are_the_whole(seed, n_tokens, d_sae, share, pieces):
     dense = dense_codes(seed, n_tokens, d_sae, share)
@@ -132,14 +142,23 @@ def test_bfloat16_values_are_kept_in_float32(dtype, kept):
 
 @on_all_shapes(d=st.integers(1, 4))
 def test_gradients_of_decode(seed, n_tokens, d_sae, share, d):
+    # Of most entries, of one in two and of none the value is zero.
+    for modulus in (3, 2, 1):
+        gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus)
+
+
+def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
     codes = SparseCodes.from_dense(dense_codes(seed, n_tokens, d_sae, share))
+    codes.values[torch.arange(len(codes)) % modulus != 0] = 0.0
     values = codes.values.clone().requires_grad_()
     W_dec = normal(seed, d_sae, d).requires_grad_()
 
     def function(values, W_dec):
         return decode(values, W_dec, codes.pattern)
 
-    assert torch.equal(function(values, W_dec), codes.matmul(W_dec.detach()))
+    torch.testing.assert_close(
+        function(values, W_dec).detach(), codes.matmul(W_dec.detach()), **exact
+    )
     assert torch.autograd.gradcheck(function, (values, W_dec))
 
 

@@ -32,6 +32,7 @@ DEFAULTS = TrainingConfig(
     bandwidth=0.2,
     lr=5e-3,
     betas=(0.9, 0.999),
+    max_grad_norm=None,
     batch_size=256,
     steps=500,
     lr_warmup_steps=20,
@@ -450,6 +451,21 @@ def test_the_gradient_of_the_decoder_is_along_the_sphere(data):
     along = torch.linalg.vecdot(before, gradient)
     assert gradient.abs().max() > 1e-3
     torch.testing.assert_close(along, torch.zeros(24), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_a_long_gradient_is_shortened_and_a_short_one_left(data, architecture):
+    def gradient(max_grad_norm):
+        config = replace(DEFAULTS, architecture=architecture, max_grad_norm=max_grad_norm)
+        trainer = Trainer(config, data[2])
+        run(trainer, 1)
+        return torch.cat([p.grad.reshape(-1) for p in trainer.parameters.values()])
+
+    whole = gradient(None)
+    norm = torch.linalg.vector_norm(whole).item()
+    assert norm > 0.1
+    torch.testing.assert_close(gradient(0.1), whole * (0.1 / norm), rtol=1e-3, atol=1e-7)
+    assert torch.equal(gradient(2 * norm), whole)
 
 
 def test_decoder_rows_have_any_norm_where_the_penalty_follows_it(data):

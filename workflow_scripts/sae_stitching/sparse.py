@@ -228,6 +228,11 @@ class SparseCodes:
         pattern = SparsePattern(before[self.pattern.indptr], self.pattern.indices[keep], self.d_sae)
         return SparseCodes(pattern, self.values[keep])
 
+    def without_zeros(self) -> SparseCodes:
+        """The same codes without entries of value zero, or with them where they are few."""
+        keep = self.values != 0
+        return self.select(keep) if 2 * int(keep.sum()) < len(self) else self
+
     def double(self) -> SparseCodes:
         """The same codes in float64."""
         return SparseCodes(self.pattern, self.values.double())
@@ -284,8 +289,10 @@ class _EncodeActive(torch.autograd.Function):
         (grad,) = grad_outputs
         W_enc_t, b_dec, x = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_b_enc = ctx.pattern.sum_by_latent(grad)
-        grad_W = ctx.pattern.outer(grad, x)
+        # A JumpReLU passes nothing back from below its threshold, where most entries may be.
+        codes = SparseCodes(ctx.pattern, grad).without_zeros()
+        grad_b_enc = codes.pattern.sum_by_latent(codes.values)
+        grad_W = codes.pattern.outer(codes.values, x)
         if b_dec is None:
             return grad_W, grad_b_enc, None, None, None
         # Σ_t df_ti (x_t − b_dec): the bias part is of rank one, and the gradient that reaches
@@ -297,16 +304,19 @@ class _EncodeActive(torch.autograd.Function):
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, W_dec, pattern):
-        ctx.save_for_backward(values, W_dec)
+        ctx.save_for_backward(W_dec)
         ctx.pattern = pattern
-        return pattern.matmul(values, W_dec)
+        # Entries below a JumpReLU's threshold have a gradient, but no activation.
+        ctx.codes = SparseCodes(pattern, values.detach()).without_zeros()
+        return ctx.codes.matmul(W_dec)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
         (grad,) = grad_outputs
-        values, W_dec = ctx.saved_tensors
+        (W_dec,) = ctx.saved_tensors
         grad = grad.contiguous()
-        grad_W = ctx.pattern.outer(values, grad) if ctx.needs_input_grad[1] else None
+        active = ctx.codes.pattern
+        grad_W = active.outer(ctx.codes.values, grad) if ctx.needs_input_grad[1] else None
         return ctx.pattern.dot(grad, W_dec), grad_W, None
 
 

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
+from torch.nn.utils import clip_grad_norm_
 
 from sae_stitching import hardware
 from sae_stitching.architectures import ARCHITECTURES, Architecture, Entries, Parameters
@@ -66,8 +67,8 @@ CURVE = ("step", "tokens", "loss", "fvu", "l0", "n_dead")
 class TrainingConfig:
     """How one SAE is trained; the keys of the study's config, which documents them.
 
-    `lr`, `sparsity_coefficient`, `bandwidth` and `auxk_coefficient` are those of inputs at norm
-    √d_model and of a loss that sums over d_model and averages over tokens.
+    `lr`, `sparsity_coefficient`, `bandwidth`, `max_grad_norm` and `auxk_coefficient` are those of
+    inputs at norm √d_model and of a loss that sums over d_model and averages over tokens.
     """
 
     d_sae: int
@@ -78,6 +79,7 @@ class TrainingConfig:
     bandwidth: float
     lr: float
     betas: tuple[float, float]
+    max_grad_norm: float | None
     batch_size: int
     steps: int
     lr_warmup_steps: int
@@ -408,6 +410,8 @@ class Trainer:
         losses.total.backward()
         if not config.decoder_norm_penalty:
             self._project_gradient()
+        if config.max_grad_norm is not None:
+            clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
         self.optimizer.step()
         if not config.decoder_norm_penalty:
             with torch.no_grad():
