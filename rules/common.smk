@@ -322,7 +322,7 @@ def cached_model(name):
 
 
 def model_folder():
-    """Folder of a model that rules make, or None where TransformerLens finds it by itself."""
+    """Folder of a model that rules make, or None where it is found by its name."""
     if model_source.get("kind") == "gguf-model":
         return f"{results}/models/{study['model']['name']}"
     if model_source.get("kind") == "random-model":

@@ -53,7 +53,7 @@ rule prepare_gguf_model:
         job=shared_job("prepare_gguf_model"),
         cached=lambda wildcards: cached_model(wildcards.source),
     message:
-        "Convert {wildcards.source} to a folder that TransformerLens boots"
+        "Convert {wildcards.source} to a model folder"
     script:
         "../workflow_scripts/prepare_gguf_model.py"
 

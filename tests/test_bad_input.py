@@ -540,7 +540,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ("model.name: ./nowhere: no such folder; check the path", nothing, lambda: cache("./nowhere")),
     (
         (
-            "model.name: gpt2 cannot be booted by TransformerLens (Error no file named "
+            "model.name: gpt2 cannot be loaded by transformers (Error no file named "
             "model.safetensors, or pytorch_model.bin, found in directory gpt2.)"
         ),
         lambda: gone("gpt2/model.safetensors"),
@@ -548,7 +548,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "model.name: gpt2 cannot be booted by TransformerLens (Error while deserializing "
+            "model.name: gpt2 cannot be loaded by transformers (Error while deserializing "
             "header: incomplete metadata, file not fully covered)"
         ),
         lambda: truncate("gpt2/model.safetensors"),
@@ -579,7 +579,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "model.name: gpt2: no tokenizer found in that folder (It looks like the config "
+            "model.name: gpt2 cannot be loaded by transformers (It looks like the config "
             "file at 'gpt2/config.json' is not a valid JSON file.)"
         ),
         lambda: truncate("gpt2/config.json"),

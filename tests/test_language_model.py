@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from sae_stitching import language_model
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import LanguageModel, model_facts, parse_hook
 from sae_stitching.sources import make_random_model
@@ -99,9 +100,9 @@ def test_hook_matches_transformers(folders, tokens, architecture, layer, point):
 def test_nothing_runs_past_the_hook(folders, tokens, point):
     model = LanguageModel(folders["gpt2"], f"blocks.1.{point}", dtype="float32")
     ran = []
-    hf = model._bridge.original_model
-    for name, module in hf.named_modules():
-        # The bridge has put its own modules in the place of the original ones.
+    loaded = model._run.args[0]
+    for name, module in getattr(loaded, "original_model", loaded).named_modules():
+        # TransformerLens has put its own modules in the place of the original ones.
         name = name.replace("._original_component", "")
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
     model(tokens)
@@ -110,6 +111,24 @@ def test_nothing_runs_past_the_hook(folders, tokens, point):
     assert not any(".2." in name or "ln_f" in name or "lm_head" in name for name in ran)
     if point != "hook_resid_post":
         assert not any(".1.mlp" in name for name in ran)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_post"])
+def test_transformers_and_transformer_lens_agree(folders, tokens, architecture, point, monkeypatch):
+    hook = f"blocks.1.{point}"
+    plain = LanguageModel(folders[architecture], hook, dtype="float32")
+    monkeypatch.setattr(language_model, "_load_plain", lambda *_: None)
+    bridge = LanguageModel(folders[architecture], hook, dtype="float32")
+    assert plain._run.func is language_model._run_plain
+    assert bridge._run.func is language_model._run_bridge
+    for fact in ("n_layers", "d_model", "d_vocab", "context"):
+        assert getattr(plain, fact) == getattr(bridge, fact)
+    torch.testing.assert_close(plain(tokens), bridge(tokens))
+    torch.testing.assert_close(plain.logits(tokens), bridge.logits(tokens))
+    halved = plain.logits(tokens, lambda activations: activations / 2)
+    torch.testing.assert_close(halved, bridge.logits(tokens, lambda activations: activations / 2))
+    assert not torch.allclose(halved, plain.logits(tokens))
 
 
 def test_bfloat16(folders, tokens):
@@ -224,7 +243,7 @@ class TestErrors:
 
     def test_missing_weights_file(self, copied):
         (copied / "model.safetensors").unlink()
-        with pytest.raises(StudyError, match=r"cannot be booted .*model\.safetensors") as error:
+        with pytest.raises(StudyError, match=r"cannot be loaded .*model\.safetensors") as error:
             LanguageModel(str(copied), "blocks.1.hook_resid_pre")
         assert "\n" not in str(error.value)
 
@@ -239,11 +258,13 @@ class TestErrors:
         for path in copied.glob("tokenizer*"):
             path.unlink()
         with pytest.raises(StudyError, match="no tokenizer found in that folder"):
-            LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+            LanguageModel(str(copied), "blocks.1.hook_resid_mid")
+        # transformers' own model needs none.
+        LanguageModel(str(copied), "blocks.1.hook_resid_pre")
 
     def test_missing_config(self, copied):
         (copied / "config.json").unlink()
-        with pytest.raises(StudyError, match=r"cannot be booted|no tokenizer"):
+        with pytest.raises(StudyError, match=r"cannot be loaded by transformers"):
             LanguageModel(str(copied), "blocks.1.hook_resid_pre")
 
 

@@ -1,7 +1,7 @@
 """The language model: run up to a hook, and no further.
 
-Hooks carry TransformerLens' names. Importing this module is quick; TransformerLens and torch are
-imported when a model is booted.
+Hooks carry TransformerLens' names. Importing this module is quick; torch, transformers and
+TransformerLens are imported when a model is loaded.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sae_stitching import hardware
 from sae_stitching.errors import StudyError
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What is done with the activations at the hook: what the model goes on with comes back.
+_AtHook: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+_Run: TypeAlias = "Callable[[torch.Tensor, _AtHook], torch.Tensor]"
+
+_BETWEEN_BLOCKS = ("hook_resid_pre", "hook_resid_post")
 POINTS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
 
 
@@ -97,10 +103,14 @@ def _cached_config(name: str) -> Path | None:
 class LanguageModel:
     """A language model that is run up to a hook.
 
+    Where the hook lies between two blocks, it is transformers' own model that runs, with its
+    fused attention. Hooks inside a block, and centred weights, are left to TransformerLens, which
+    computes attention and norms step by step.
+
     Parameters
     ----------
     name
-        Model folder, or a name that TransformerLens can boot.
+        Model folder, or a name on the Hugging Face hub.
     hook
         Where the activations are taken, see `parse_hook`.
     dtype
@@ -115,16 +125,16 @@ class LanguageModel:
 
     Attributes
     ----------
-    n_layers, d_model
+    n_layers, d_model, d_vocab
         Sizes of the model.
     context
-        Longest sequence, in tokens.
+        Longest sequence, in tokens; None where the model knows no limit.
 
     Raises
     ------
     StudyError
-        If weights or tokenizer are missing, if the model has no such hook, if it cannot be
-        centred, or if there is no GPU where one is asked for.
+        If weights are missing, or the tokenizer that TransformerLens needs, if the model has no
+        such hook, if it cannot be centred, or if there is no GPU where one is asked for.
     """
 
     def __init__(
@@ -136,21 +146,34 @@ class LanguageModel:
         center_writing_weights: bool = False,
     ) -> None:
         self.name, self.hook = name, hook
-        self.layer, self.point = parse_hook(hook)
+        layer, point = parse_hook(hook)
         if dtype not in hardware.DTYPES:
             raise StudyError(f"model.dtype: {dtype!r} is not one of {', '.join(hardware.DTYPES)}")
-        _check_layer(hook, self.layer, model_facts(name).get("n_layers"))
-        device = hardware.device(device, "activations.device")
-        self._bridge = _boot(name, hardware.dtype(dtype, device, "model.dtype"), device)
-        config = self._bridge.cfg
-        self.n_layers, self.d_model = int(config.n_layers), int(config.d_model)
-        self.context, self.d_vocab = int(config.n_ctx), int(config.d_vocab)
-        self.device = device
-        _check_layer(hook, self.layer, self.n_layers)
-        if hook not in self._bridge.hook_dict:
-            raise StudyError(f"model.hook: {name} has no {hook}")
-        if center_writing_weights:
-            self._center()
+        _check_layer(hook, layer, model_facts(name).get("n_layers"))
+        self.device = hardware.device(device, "activations.device")
+        dtype = hardware.dtype(dtype, self.device, "model.dtype")
+        self._run: _Run
+        plain = None
+        if point in _BETWEEN_BLOCKS and not center_writing_weights:
+            plain = _load("transformers", _load_plain, name, dtype, self.device)
+        if plain is not None:
+            config = plain.config.get_text_config()
+            self.n_layers, self.d_model = config.num_hidden_layers, config.hidden_size
+            self.context = getattr(config, "max_position_embeddings", None)
+            self.d_vocab = plain.get_input_embeddings().num_embeddings
+            _check_layer(hook, layer, self.n_layers)
+            before = point == "hook_resid_pre"
+            self._run = partial(_run_plain, plain, _blocks(plain)[layer], before)
+        else:
+            bridge = _load("TransformerLens", _load_bridge, name, dtype, self.device)
+            self.n_layers, self.d_model = bridge.cfg.n_layers, bridge.cfg.d_model
+            self.context, self.d_vocab = bridge.cfg.n_ctx, bridge.cfg.d_vocab
+            _check_layer(hook, layer, self.n_layers)
+            if hook not in bridge.hook_dict:
+                raise StudyError(f"model.hook: {name} has no {hook}")
+            if center_writing_weights:
+                _center(name, bridge)
+            self._run = partial(_run_bridge, bridge, hook)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Run the model up to the hook.
@@ -175,14 +198,11 @@ class LanguageModel:
 
         tokens = self._checked(tokens)
         with torch.inference_mode():
-            if self.point == "hook_resid_pre":
-                return self._bridge(tokens, stop_at_layer=self.layer, use_cache=False)
-            return self._bridge.run_with_hooks(
-                tokens,
-                fwd_hooks=[(self.hook, _stop_here)],
-                stop_at_layer=self.layer + 1,
-                use_cache=False,
-            )
+            try:
+                self._run(tokens, _stop)
+            except _Reached as reached:
+                return reached.activations
+        raise RuntimeError(f"{self.name} did not pass {self.hook}")
 
     def logits(
         self,
@@ -212,14 +232,10 @@ class LanguageModel:
 
         tokens = self._checked(tokens)
         with torch.inference_mode():
-            if replace is None:
-                return self._bridge(tokens, use_cache=False)
-            # TransformerLens passes the hook point by keyword.
-            hook = (self.hook, lambda activations, hook: replace(activations))  # noqa: ARG005
-            return self._bridge.run_with_hooks(tokens, fwd_hooks=[hook], use_cache=False)
+            return self._run(tokens, replace or _keep)
 
     def _checked(self, tokens: torch.Tensor) -> torch.Tensor:
-        if tokens.shape[1] > self.context:
+        if self.context is not None and tokens.shape[1] > self.context:
             raise StudyError(
                 f"tokens.context: {tokens.shape[1]}, but {self.name} takes at most "
                 f"{self.context} tokens"
@@ -231,20 +247,6 @@ class LanguageModel:
             )
         return tokens.to(self.device)
 
-    def _center(self) -> None:
-        normalization = str(self._bridge.cfg.normalization_type)
-        if not normalization.startswith("LN"):
-            raise StudyError(
-                f"model.center_writing_weights: {self.name} normalises by {normalization}, which "
-                "sees the mean, so centring would change the model; only LayerNorm models allow it"
-            )
-        self._bridge.process_weights(
-            fold_ln=False,
-            center_writing_weights=True,
-            center_unembed=False,
-            fold_value_biases=False,
-        )
-
 
 def _check_layer(hook: str, layer: int, n_layers: int | None) -> None:
     if n_layers is not None and layer >= n_layers:
@@ -254,33 +256,65 @@ def _check_layer(hook: str, layer: int, n_layers: int | None) -> None:
         )
 
 
-def _stop_here(activations: torch.Tensor, hook: Any) -> None:  # noqa: ARG001, called by keyword
-    """Take the activations and end the forward pass.
+class _Reached(Exception):
+    """Ends the forward pass at the hook: what lies beyond would be computed in vain."""
 
-    `stop_at_layer` alone would still run the rest of the hook's layer and, after the last
-    layer, the unembedding, which is the largest product of a small model.
-    """
-    from transformer_lens.model_bridge.exceptions import StopAtLayerException
-
-    raise StopAtLayerException(activations)
+    def __init__(self, activations: torch.Tensor) -> None:
+        super().__init__()
+        self.activations = activations
 
 
-def _boot(name: str, dtype: str, device: str) -> Any:
-    from sae_stitching.tokens import load_tokenizer
+def _stop(activations: torch.Tensor) -> torch.Tensor:
+    raise _Reached(activations)
 
-    tokenizer = load_tokenizer(name)
-    import torch
-    from transformer_lens.model_bridge import TransformerBridge
 
+def _keep(activations: torch.Tensor) -> torch.Tensor:
+    return activations
+
+
+def _run_plain(
+    model: Any, block: torch.nn.Module, before: bool, tokens: torch.Tensor, at_hook: _AtHook
+) -> torch.Tensor:
+    """Logits of transformers' model, with a hook before one of its blocks or after it."""
+
+    def enter(_: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        if args:
+            return (at_hook(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": at_hook(kwargs["hidden_states"])}
+
+    def leave(_: Any, __: tuple, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return at_hook(output[0]), *output[1:]
+        return at_hook(output)
+
+    if before:
+        handle = block.register_forward_pre_hook(enter, with_kwargs=True)
+    else:
+        handle = block.register_forward_hook(leave)
+    try:
+        return model(tokens, use_cache=False).logits
+    finally:
+        handle.remove()
+
+
+def _run_bridge(bridge: Any, hook: str, tokens: torch.Tensor, at_hook: _AtHook) -> torch.Tensor:
+    """Logits of TransformerLens' model, with a hook anywhere in it."""
+    # TransformerLens passes the hook point by keyword.
+    hooks = [(hook, lambda activations, hook: at_hook(activations))]  # noqa: ARG005
+    return bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
+
+
+def _load(library: str, load: Callable[[str, str, str], Any], name: str, *where: str) -> Any:
+    """Load a model, and say in one line why it cannot be, or what it lacks."""
     with _load_report() as report:
         try:
-            bridge = TransformerBridge.boot_transformers(
-                name, dtype=getattr(torch, dtype), device=device, tokenizer=tokenizer
-            )
+            model = load(name, *where)
+        except StudyError:
+            raise
         except Exception as error:  # each file format and each architecture raises its own
             reason = " ".join(str(error).split())[:300]
             raise StudyError(
-                f"model.name: {name} cannot be booted by TransformerLens ({reason})"
+                f"model.name: {name} cannot be loaded by {library} ({reason})"
             ) from error
     missing = [key for key in _missing_weights(report) if not key.startswith("lm_head")]
     if missing:
@@ -289,7 +323,64 @@ def _boot(name: str, dtype: str, device: str) -> Any:
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + "; they would be random"
         )
-    return bridge
+    return model
+
+
+def _load_plain(name: str, dtype: str, device: str) -> Any:
+    """Load transformers' model; None if it is not plain where its blocks are."""
+    from sae_stitching.tokens import check_model_folder, hub_name, quiet_transformers
+
+    check_model_folder(name)
+    quiet_transformers()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM  # typed as if from_pretrained were not of the class
+    model = auto.from_pretrained(hub_name(name), dtype=getattr(torch, dtype))
+    return model.to(device).eval() if _blocks(model) is not None else None
+
+
+def _blocks(model: Any) -> Any:
+    """The list of a model's blocks, if there is one list alone that it can be."""
+    from torch.nn import ModuleList
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    n_layers = model.config.get_text_config().num_hidden_layers
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, ModuleList)
+        and len(module) == n_layers
+        and all(isinstance(block, GradientCheckpointingLayer) for block in module)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _load_bridge(name: str, dtype: str, device: str) -> Any:
+    from sae_stitching.tokens import load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        name, dtype=getattr(torch, dtype), device=device, tokenizer=tokenizer
+    )
+
+
+def _center(name: str, bridge: Any) -> None:
+    normalization = str(bridge.cfg.normalization_type)
+    if not normalization.startswith("LN"):
+        raise StudyError(
+            f"model.center_writing_weights: {name} normalises by {normalization}, which sees the "
+            "mean, so centring would change the model; only LayerNorm models allow it"
+        )
+    bridge.process_weights(
+        fold_ln=False,
+        center_writing_weights=True,
+        center_unembed=False,
+        fold_value_biases=False,
+    )
 
 
 @contextmanager
