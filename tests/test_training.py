@@ -677,6 +677,14 @@ def test_auxk_brings_dead_latents_back(data, architecture):
     assert dead[1] <= 9
 
 
+@pytest.mark.parametrize("steps", [100, 150])
+def test_batchtopk_encodes_near_k_however_short_its_training(data, steps):
+    config = replace(DEFAULTS, architecture="batchtopk", steps=steps)
+    sae = Trainer(config, data[2]).train("short")
+    l0 = len(sae.encode(data[1])) / len(data[1])
+    assert l0 == pytest.approx(config.k, rel=0.03)
+
+
 # Errors
 
 

@@ -52,8 +52,10 @@ _SPARSE_BELOW, _SPARSE_BELOW_IN_BFLOAT16 = 0.2, 0.1
 # Tokens from which the input scale and the initial decoder bias are estimated.
 _STATISTICS_TOKENS = 1 << 16
 
-# Decay of the running mean of the BatchTopK threshold (Eq. 8, as dictionary_learning estimates).
-_THRESHOLD_DECAY = 0.999
+# The BatchTopK threshold (Eq. 8) is a running mean over the last tenth of the steps, a hundred at
+# most (SAELens). Over a thousand (dictionary_learning) it lags behind activations that still change:
+# after 1600 steps such an SAE encoded at an L0 of 27 in place of 32.
+_THRESHOLD_DECAY, _THRESHOLD_SHARE = 0.99, 0.1
 
 # Steps between two rows of the training curve, and seconds between two checkpoints.
 _CURVE_EVERY = 20
@@ -419,7 +421,7 @@ class Trainer:
                 W_dec /= torch.linalg.vector_norm(W_dec, dim=1, keepdim=True)
         self.tokens_since_active += len(x)
         self.tokens_since_active.masked_fill_(losses.active, 0)
-        decay = min(_THRESHOLD_DECAY, self.step / (self.step + 1))
+        decay = min(_THRESHOLD_DECAY, self.step / (self.step + 1 / _THRESHOLD_SHARE))
         self.threshold.lerp_(losses.smallest, 1.0 - decay)
         self.step += 1
         if self.objective.architecture.has_penalty:
