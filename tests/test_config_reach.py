@@ -108,7 +108,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
             "bandwidth": 0.5,
             "lr": 0.01,
             "betas": [0.8, 0.9],
-            "max_grad_norm": 1.0,
+            "max_grad_norm": 2.0,
             "batch_size": 128,
             "steps": 50,
             "lr_warmup_steps": 3,
