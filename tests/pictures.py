@@ -36,9 +36,23 @@ def differences(one: Image.Image, other: Image.Image) -> tuple[float, float]:
     return float(difference.mean()), float(difference.max())
 
 
+def check_titles_fit(figure: Figure) -> None:
+    """Fail if the title of a panel or an entry of a legend leaves the figure."""
+    written = [axes.title for axes in figure.axes]
+    written += [text for legend in figure.legends for text in legend.get_texts()]
+    canvas = figure.bbox.padded(1)
+    with style():
+        for text in written:
+            box = text.get_window_extent()
+            assert not text.get_text() or (canvas.x0 <= box.x0 and box.x1 <= canvas.x1), (
+                f"{text.get_text()!r} leaves the figure: {box} of {canvas}"
+            )
+
+
 def check_picture(figure: Figure, name: str) -> None:
-    """Fail unless the figure looks as the stored picture of this name."""
+    """Fail unless the figure looks as the stored picture of this name, and titles fit."""
     found, path = drawn(figure), FOLDER / f"{name}.png"
+    check_titles_fit(figure)
     if os.environ.get("UPDATE_PICTURES"):
         path.parent.mkdir(exist_ok=True)
         found.quantize(16).save(path, optimize=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
-from pictures import GREATEST, MEAN, check_picture, differences, drawn
+from pictures import GREATEST, MEAN, check_picture, check_titles_fit, differences, drawn
 from sae_stitching.activation_similarity import ActivationSimilarity
 from sae_stitching.decoder_similarity import similarity
 from sae_stitching.figures import style as look
@@ -182,6 +182,16 @@ def test_figure8_measures_r_squared_above_one_half(tmp_path):
     figure = figure8(table, PAIRS)
     assert f"R² {explained:.2f}" in texts(figure) and "no pair of latents" in texts(figure)
     check(figure, table, "figure8", tmp_path)
+
+
+def test_figure8_of_many_pairs_says_how_many_are_drawn():
+    x = np.random.default_rng(0).uniform(0.3, 1, 13_608).astype(np.float32)
+    index = np.arange(len(x), dtype=np.int32)
+    found = dict.fromkeys(PAIRS, ActivationSimilarity(index, index, x, x.astype(np.float64)))
+    figure = figure8(figure8_table(found), PAIRS)
+    assert "6,804 of 13,608 drawn" in texts(figure)
+    drawn(figure)
+    check_titles_fit(figure)
 
 
 # Figure 12

@@ -131,5 +131,5 @@ def _note(rows: pd.DataFrame) -> str:
         return "no pair of latents above the floor"
     n, fitted, r2 = (rows[name].iloc[0] for name in ("n_pairs", "n_fitted", "r_squared"))
     said = "undefined" if np.isnan(r2) else f"{r2:.2f}"
-    shown = "" if len(rows) == n else f"; {len(rows):,} of {n:,} drawn"
+    shown = "" if len(rows) == n else f"\n{len(rows):,} of {n:,} drawn"
     return f"R² {said}, {fitted:,} pairs above {FITTED_ABOVE:g}{shown}"
