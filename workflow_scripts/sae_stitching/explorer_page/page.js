@@ -62,6 +62,12 @@ function scientific(value, digits = 3) {
   return minus(`${mantissa} × 10${power < 0 ? "⁻" : ""}${raised}`);
 }
 
+/** The text at a tick: all of an axis are written in the same way. */
+function tickText(value, _, ticks) {
+  const greatest = Math.max(...ticks.map((tick) => Math.abs(tick.value)));
+  return greatest < 0.001 ? scientific(value, 2) : minus(String(Number(value.toPrecision(3))));
+}
+
 const minus = (text) => text.replace(/^-/, "−");
 const count = (value) => value.toLocaleString("en-US");
 const cosineText = (value) => (value === null ? "–" : minus(value.toFixed(2)));
@@ -545,7 +551,7 @@ function scatter(canvas, { theta, x, y, xTitle, yTitle, describe, open }) {
         interaction: { mode: "nearest", intersect: true },
         scales: {
           x: axis(xTitle, left, right, (value) => minus(String(Number(value.toFixed(3))))),
-          y: axis(yTitle, bottom, top, (value) => scientific(value, 2)),
+          y: axis(yTitle, bottom, top, tickText),
         },
         plugins: { legend: { display: false }, tooltip: { enabled: false, external: outside } },
         onHover: (event, found) => {
