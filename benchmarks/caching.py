@@ -6,9 +6,10 @@
 All read the same sequences, several rounds of each, on the same threads, in bfloat16 where the
 machine has instructions for it and in float32 elsewhere. Ours is a whole shard: the model up to the
 hook, the checks, the conversion to float16 and the HDF5 file. The bare model's layers beyond the
-hook are cut off, and its activations are thrown away. Ours and the bare model take turns. SAELens's CacheActivationsRunner needs an environment of its own, and runs there:
-it reads tokens and writes its data set, not shuffled, also in float16. The time of the processor is
-the one to go by where the machine has other work.
+hook are cut off, and its activations are thrown away. Ours and the bare model take turns. SAELens's
+CacheActivationsRunner needs an environment of its own, and runs there: it reads tokens and writes
+its data set, not shuffled, also in float16. The time of the processor is the one to go by where the
+machine has other work.
 """
 
 import argparse

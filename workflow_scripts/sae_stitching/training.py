@@ -53,8 +53,8 @@ _SPARSE_BELOW, _SPARSE_BELOW_IN_BFLOAT16 = 0.2, 0.1
 _STATISTICS_TOKENS = 1 << 16
 
 # The BatchTopK threshold (Eq. 8) is a running mean over the last tenth of the steps, a hundred at
-# most (SAELens). Over a thousand (dictionary_learning) it lags behind activations that still change:
-# after 1600 steps such an SAE encoded at an L0 of 27 in place of 32.
+# most (SAELens). Over a thousand (dictionary_learning) it lags behind activations that still
+# change: after 1600 steps such an SAE encoded at an L0 of 27 in place of 32.
 _THRESHOLD_DECAY, _THRESHOLD_SHARE = 0.99, 0.1
 
 # Steps between two rows of the training curve, and seconds between two checkpoints.
