@@ -62,8 +62,8 @@ rule pairs:
 
 rule families:
     input:
-        pairs=rules.pairs.output,
-        saes=rules.sae_properties.output,
+        pairs=rules.pairs.output[0],
+        saes=rules.sae_properties.output[0],
     output:
         table=f"{results}/tables/families.csv",
         figure=figure("families"),

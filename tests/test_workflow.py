@@ -908,6 +908,22 @@ def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
     )
 
 
+def test_families_are_set_side_by_side(spare):
+    status, said = spare.snakemake("--cores", "1", "families", "family_transitions")
+    assert status == 0, said
+    family, pairs = (
+        pd.read_csv(spare.results / f"tables/{name}.csv").astype({"small": str, "large": str})
+        for name in ("families", "pairs")
+    )
+    (row,) = family.to_dict("records")
+    assert (row["architecture"], row["seed"]) == ("topk", 0)
+    assert (row["small"], row["large"]) == ("32", "64")
+    pair = pairs.set_index(["small", "large"]).loc[("32", "64")]
+    assert row["auc"] == pair["auc"] and row["share_novel"] == pair["share_novel"]
+    for name in ("families", "family_transitions"):
+        assert (spare.results / f"figures/{name}.png").stat().st_size > 1000
+
+
 def test_pretrained_saes_alone_need_no_training_activations(tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()
