@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sae_stitching import sparse
 from sae_stitching.sae import concatenate
 from sae_stitching.sparse import SparseCodes, SparsePattern, decode, encode_active
 
@@ -91,6 +92,21 @@ def test_products_equal_dense(seed, n_tokens, d_sae, share, d):
     )
 
 
+@on_all_shapes()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_values_go_to_a_matrix_and_come_from_it(dtype, seed, n_tokens, d_sae, share):
+    pattern = SparseCodes.from_dense(dense_codes(seed, n_tokens, d_sae, share)).pattern
+    values = normal(seed, len(pattern.indices)).to(torch.promote_types(dtype, torch.float32))
+    dense = torch.zeros(n_tokens, d_sae, dtype=values.dtype)
+    dense[pattern.rows, pattern.indices] = values
+    assert torch.equal(pattern.to_dense(values), dense)
+    matrix = normal(seed, n_tokens, d_sae).to(dtype)
+    assert torch.equal(pattern.of_dense(matrix), matrix[pattern.rows, pattern.indices])
+    # One that is not contiguous.
+    matrix = normal(seed, d_sae, n_tokens).to(dtype).T
+    assert torch.equal(pattern.of_dense(matrix), matrix[pattern.rows, pattern.indices])
+
+
 @on_all_shapes(modulus=st.integers(1, 4))
 def test_select_keeps_the_chosen_entries(seed, n_tokens, d_sae, share, modulus):
     dense = dense_codes(seed, n_tokens, d_sae, share)
@@ -140,11 +156,21 @@ def test_bfloat16_values_are_kept_in_float32(dtype, kept):
     assert codes.double().values.dtype == torch.float64
 
 
+def products(path):
+    """Have the differentiable products take one path: of dense codes or of sparse ones."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sparse, "_DENSE_ABOVE", {"dense": -1.0, "sparse": 1.0}[path])
+    return patch
+
+
 @on_all_shapes(d=st.integers(1, 4))
-def test_gradients_of_decode(seed, n_tokens, d_sae, share, d):
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+def test_gradients_of_decode(path, seed, n_tokens, d_sae, share, d):
     # Of most entries, of one in two and of none the value is zero.
     for modulus in (3, 2, 1):
+        patch = products(path)
         gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus)
+        patch.undo()
 
 
 def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
@@ -158,7 +184,6 @@ def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
 
     found, wanted = function(values, W_dec).detach(), codes.matmul(W_dec.detach())
     torch.testing.assert_close(found, wanted, **exact)
-    assert modulus > 1 or torch.equal(found, wanted)
     assert torch.autograd.gradcheck(function, (values, W_dec))
 
 
@@ -168,7 +193,8 @@ def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
 @example(seed=0, n_tokens=1, d_sae=1, share=0.0, d=1, biased=False)
 @example(seed=0, n_tokens=5, d_sae=4, share=0.0, d=3, biased=True)
 @example(seed=0, n_tokens=5, d_sae=4, share=1.0, d=3, biased=True)
-def test_gradients_of_encode_active(seed, n_tokens, d_sae, share, d, biased):
+@pytest.mark.parametrize("path", ["dense", "sparse"])
+def test_gradients_of_encode_active(path, seed, n_tokens, d_sae, share, d, biased):
     # Which latents are active is fixed; the values follow the parameters.
     mask = dense_codes(seed, n_tokens, d_sae, share) > 0
     x = normal(seed + 1, n_tokens, d)
@@ -183,7 +209,9 @@ def test_gradients_of_encode_active(seed, n_tokens, d_sae, share, d, biased):
         pre = (centred @ W_enc_t.T + b_enc).detach()
         return encode_active(x, W_enc_t, b_enc, b_dec, SparseCodes.from_mask(pre, mask))
 
+    patch = products(path)
     assert torch.autograd.gradcheck(function, parameters)
+    patch.undo()
 
 
 @pytest.mark.parametrize("values", [torch.float32, torch.float64])

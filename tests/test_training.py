@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sae_stitching import sparse
 from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.errors import StudyError
 from sae_stitching.sae import fingerprint, read_sae, save_sae
@@ -133,14 +135,26 @@ def greatest(f, k):
     return kept.scatter_(1, indices, 1.0)
 
 
-def compare(config, x, parameters, dead, *, tolerance, dense=None, coefficient=0.7):
+# Which products are dense: what the share of entries decides, all, or none.
+PATHS = {"either": None, "dense": -1.0, "sparse": 1.0}
+
+
+@contextmanager
+def products(path):
+    """Have the products of training take one path."""
+    with pytest.MonkeyPatch.context() as patch:
+        if PATHS[path] is not None:
+            for name in ("_DENSE_ABOVE", "_DENSE_ABOVE_IN_BFLOAT16"):
+                patch.setattr(sparse, name, PATHS[path])
+        yield
+
+
+def compare(config, x, parameters, dead, *, tolerance, path="either", coefficient=0.7):
     """Compare loss, gradients and what is watched; return the share of active latents."""
     reference = {name: t.detach().clone().requires_grad_() for name, t in parameters.items()}
-    objective = Objective(config, parameters)
-    if dense is not None:
-        objective.dense = dense
-    losses = objective(x, coefficient, dead)
-    losses.total.backward()
+    with products(path):
+        losses = Objective(config, parameters)(x, coefficient, dead)
+        losses.total.backward()
     expected, f = dense_loss(config, reference, x, coefficient, dead)
     expected.backward()
     close = {"rtol": tolerance, "atol": tolerance}
@@ -177,14 +191,12 @@ alive = torch.zeros(64, dtype=torch.bool)
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("applies", [True, False])
-@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("offset", "low", "high"), [(1.0, 0.4, 0.9), (-9.0, 1e-4, 0.05), (-1e3, 0.0, 0.0)]
 )
 @pytest.mark.parametrize("architecture", WITH_PENALTY)
-def test_gradients_with_a_penalty(
-    architecture, offset, low, high, dense, applies, dtype, tolerance
-):
+def test_gradients_with_a_penalty(architecture, offset, low, high, path, applies, dtype, tolerance):
     config = replace(
         DEFAULTS,
         architecture=architecture,
@@ -196,16 +208,16 @@ def test_gradients_with_a_penalty(
     kind = getattr(torch, dtype)
     parameters = random_parameters(0, config, 16, kind, offset)
     x = activations(1, 50, 16, kind)
-    share = compare(config, x, parameters, alive, tolerance=tolerance, dense=dense)
+    share = compare(config, x, parameters, alive, tolerance=tolerance, path=path)
     assert low <= share <= high
 
 
-@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
-def test_gradients_of_the_penalty_with_decoder_norms(dense):
+@pytest.mark.parametrize("path", PATHS)
+def test_gradients_of_the_penalty_with_decoder_norms(path):
     config = replace(DEFAULTS, d_sae=64, product_dtype="float64", decoder_norm_penalty=True)
     parameters = random_parameters(0, config, 16, torch.float64)
     x = activations(1, 50, 16, torch.float64)
-    compare(config, x, parameters, alive, tolerance=1e-10, dense=dense)
+    compare(config, x, parameters, alive, tolerance=1e-10, path=path)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
@@ -247,21 +259,21 @@ def test_gradients_of_topk_with_dead_latents(
     d_sae=st.integers(1, 15),
     k=st.integers(1, 15),
     applies=st.booleans(),
-    dense=st.booleans(),
+    path=st.sampled_from(list(PATHS)),
     offset=st.sampled_from([-100.0, -2.0, 0.0, 100.0]),
     dead=st.sampled_from([0.0, 0.3, 1.0]),
 )
-@example(0, "relu", 1, 2, 1, 1, True, False, 100.0, 0.0)
-@example(0, "relu", 1, 2, 1, 1, True, False, -100.0, 0.0)
-@example(0, "topk", 1, 2, 1, 1, True, False, 100.0, 1.0)
-@example(0, "topk", 5, 2, 1, 1, True, False, -100.0, 1.0)
-@example(0, "batchtopk", 1, 2, 1, 1, True, False, 100.0, 0.0)
-@example(0, "batchtopk", 7, 4, 9, 9, False, False, 100.0, 0.3)
-@example(0, "batchtopk", 7, 4, 9, 2, False, False, -100.0, 1.0)
-@example(0, "jumprelu", 1, 2, 1, 1, True, False, -100.0, 0.0)
-@example(0, "gated", 1, 2, 1, 1, True, False, -100.0, 0.0)
+@example(0, "relu", 1, 2, 1, 1, True, "sparse", 100.0, 0.0)
+@example(0, "relu", 1, 2, 1, 1, True, "sparse", -100.0, 0.0)
+@example(0, "topk", 1, 2, 1, 1, True, "sparse", 100.0, 1.0)
+@example(0, "topk", 5, 2, 1, 1, True, "sparse", -100.0, 1.0)
+@example(0, "batchtopk", 1, 2, 1, 1, True, "sparse", 100.0, 0.0)
+@example(0, "batchtopk", 7, 4, 9, 9, False, "sparse", 100.0, 0.3)
+@example(0, "batchtopk", 7, 4, 9, 2, False, "sparse", -100.0, 1.0)
+@example(0, "jumprelu", 1, 2, 1, 1, True, "sparse", -100.0, 0.0)
+@example(0, "gated", 1, 2, 1, 1, True, "sparse", -100.0, 0.0)
 def test_gradients_on_all_shapes(
-    seed, architecture, n_tokens, d_model, d_sae, k, applies, dense, offset, dead
+    seed, architecture, n_tokens, d_model, d_sae, k, applies, path, offset, dead
 ):
     config = replace(
         DEFAULTS,
@@ -275,46 +287,22 @@ def test_gradients_on_all_shapes(
     generator = torch.Generator().manual_seed(seed + 1)
     is_dead = torch.rand(d_sae, generator=generator) < dead
     x = activations(seed + 2, n_tokens, d_model, torch.float64)
-    # Without a penalty there is no dense path.
-    dense = dense and architecture in WITH_PENALTY
-    compare(config, x, parameters, is_dead, tolerance=1e-9, dense=dense)
-
-
-@pytest.mark.parametrize("architecture", WITH_PENALTY)
-def test_the_dense_path_ends_for_good_when_few_latents_are_active(architecture):
-    config = replace(DEFAULTS, d_sae=64, product_dtype="float64", architecture=architecture)
-    parameters = random_parameters(0, config, 16, torch.float64)
-    objective = Objective(config, parameters)
-    x = activations(1, 50, 16, torch.float64)
-    taken = []
-    for offset in (0.0, 0.1, -9.0, -9.5, 0.0):
-        with torch.no_grad():
-            parameters["b_enc"].fill_(offset)
-        for tensor in parameters.values():
-            tensor.grad = None
-        taken.append(objective.dense)
-        losses = objective(x, 0.7, alive)
-        losses.total.backward()
-        reference = {name: t.detach().clone().requires_grad_() for name, t in parameters.items()}
-        expected, _ = dense_loss(config, reference, x, 0.7, alive)
-        expected.backward()
-        torch.testing.assert_close(losses.total, expected)
-        for name, tensor in parameters.items():
-            torch.testing.assert_close(tensor.grad, reference[name].grad, msg=_name(name))
-    assert taken == [True, True, True, False, False]
+    compare(config, x, parameters, is_dead, tolerance=1e-9, path=path)
 
 
 @pytest.mark.parametrize("architecture", ALL)
 @pytest.mark.parametrize("offset", [0.5, -8.0])
-def test_products_in_bfloat16_are_close(architecture, offset):
+@pytest.mark.parametrize("path", PATHS)
+def test_products_in_bfloat16_are_close(architecture, offset, path):
     # The pre-activations are rounded to 8 bits: loss and gradients follow within percents.
     config = replace(DEFAULTS, d_sae=64, architecture=architecture, k=6)
     exact, rounded = (random_parameters(0, config, 16, torch.float32, offset) for _ in range(2))
     x = activations(1, 400, 16, torch.float32)
     losses = Objective(config, exact)(x, 0.7, alive)
     losses.total.backward()
-    found = Objective(replace(config, product_dtype="bfloat16"), rounded)(x, 0.7, alive)
-    found.total.backward()
+    with products(path):
+        found = Objective(replace(config, product_dtype="bfloat16"), rounded)(x, 0.7, alive)
+        found.total.backward()
     assert found.total.item() == pytest.approx(losses.total.item(), rel=0.02)
     for name in exact:
         ours, theirs = rounded[name].grad, exact[name].grad

@@ -11,12 +11,11 @@ gated      f = ReLU(e^r_i (z − b_enc_i) + b_mag_i) Σ ReLU(z), and the error o
            where z > 0                             (Rajamanoharan et al., 2024a)
 =========  ======================================  ============================================
 
-Each formula is written once, for entries of z: on the dense path these are all of a batch, on the
-sparse path those that `reach` keeps. `Entries.of` brings a parameter of the latents to them.
+Each formula is written for the entries of z that `reach` keeps: those with an activation or a
+gradient. All others are zero and stay so.
 """
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -28,39 +27,16 @@ from sae_stitching.sparse import SparseCodes, SparsePattern, of_latents
 Parameters = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Entries:
-    """Pre-activations that take part in the loss: a dense matrix, or those of a pattern.
-
-    Attributes
-    ----------
-    z : (token, d_sae) or (nnz)
-    pattern : SparsePattern or None
-        Where they are; None for the dense matrix.
-    """
-
-    z: Tensor
-    pattern: SparsePattern | None = None
-
-    def of(self, parameter: Tensor) -> Tensor:
-        """`parameter` (d_sae) at every entry."""
-        return parameter if self.pattern is None else of_latents(parameter, self.pattern)
-
-
 class Architecture:
     """ReLU, and what the others change of it.
 
     Attributes
     ----------
-    starts_dense
-        Whether about half of the latents are active before training; then the dense path is
-        taken until few enough are.
     has_penalty
         Whether λ applies. Architectures without a penalty fix L0 by k, and have AuxK.
     """
 
     name: ClassVar[str] = "relu"
-    starts_dense: ClassVar[bool] = True
     has_penalty: ClassVar[bool] = True
 
     def __init__(self, k: int, bandwidth: float, decoder_norm_penalty: bool) -> None:
@@ -77,20 +53,27 @@ class Architecture:
         del p
         return above(z)
 
-    def activate(self, entries: Entries, p: Parameters) -> Tensor:
-        """Activations f of the entries."""
-        del p
-        return entries.z.relu()
+    def activate(
+        self, z: Tensor, pattern: SparsePattern, p: Parameters
+    ) -> tuple[Tensor, Tensor | None]:
+        """Activations f of the entries (nnz), and what λ multiplies, summed over them.
 
-    def penalty(self, entries: Entries, f: Tensor, p: Parameters) -> Tensor:
-        """What λ multiplies, summed over the entries."""
-        if self.decoder_norm_penalty:
-            f = f * entries.of(torch.linalg.vector_norm(p["W_dec"], dim=1))
-        return _total(f)
+        Parameters
+        ----------
+        z : (nnz)
+            Pre-activations that `reach` kept.
+        pattern
+            Where they are.
+        p
+        """
+        f = z.relu()
+        if not self.decoder_norm_penalty:
+            return f, f.sum()
+        return f, (f * of_latents(torch.linalg.vector_norm(p["W_dec"], dim=1), pattern)).sum()
 
-    def auxiliary_codes(self, entries: Entries) -> Tensor | None:
+    def auxiliary_codes(self, z: Tensor) -> Tensor | None:
         """Codes that must reconstruct x too, by a decoder that is not trained for it."""
-        del entries
+        del z
 
     def inference(self, p: Parameters, scale: float) -> dict[str, Tensor]:
         """Encoder, bias and threshold with which `SAE.encode` gives the same codes.
@@ -108,8 +91,14 @@ class TopK(Architecture):
     """The k greatest pre-activations of each token (Gao et al., 2024)."""
 
     name = "topk"
-    starts_dense = False
     has_penalty = False
+
+    def activate(
+        self, z: Tensor, pattern: SparsePattern, p: Parameters
+    ) -> tuple[Tensor, Tensor | None]:
+        """No penalty."""
+        del pattern, p
+        return z, None
 
     def reach(self, z: Tensor, p: Parameters) -> SparseCodes:
         """The k greatest of each token, where positive."""
@@ -147,16 +136,11 @@ class JumpReLU(Architecture):
         lowest = p["log_threshold"].detach().exp() - self.bandwidth / 2
         return above(z, lowest)
 
-    def activate(self, entries: Entries, p: Parameters) -> Tensor:
-        """F = z H(z − θ), with the threshold's pseudo-derivative."""
-        threshold = entries.of(p["log_threshold"].exp())
-        return _Jump.apply(entries.z, threshold, self.bandwidth)  # type: ignore[no-any-return]
-
-    def penalty(self, entries: Entries, f: Tensor, p: Parameters) -> Tensor:
-        """L0, with its pseudo-derivative."""
-        del f
-        threshold = entries.of(p["log_threshold"].exp())
-        return _total(_Step.apply(entries.z, threshold, self.bandwidth))
+    def activate(
+        self, z: Tensor, pattern: SparsePattern, p: Parameters
+    ) -> tuple[Tensor, Tensor | None]:
+        """F = z H(z − θ) and L0, both with the threshold's pseudo-derivative."""
+        return _Jump.apply(z, p["log_threshold"].exp(), pattern, self.bandwidth)  # type: ignore[no-any-return]
 
     def inference(self, p: Parameters, scale: float) -> dict[str, Tensor]:
         """The learned thresholds."""
@@ -172,20 +156,21 @@ class Gated(Architecture):
         """Scale (as logarithm) and bias of the magnitudes."""
         return {"r_mag": torch.zeros(d_sae), "b_mag": torch.zeros(d_sae)}
 
-    def activate(self, entries: Entries, p: Parameters) -> Tensor:
-        """F = H(z) ReLU(e^r (z − b_gate) + b_mag); b_enc is the bias of the gate."""
-        ungated = entries.z - entries.of(p["b_enc"])
-        magnitude = entries.of(p["r_mag"].exp()) * ungated + entries.of(p["b_mag"])
-        return magnitude.relu() * (entries.z > 0)
+    def activate(
+        self, z: Tensor, pattern: SparsePattern, p: Parameters
+    ) -> tuple[Tensor, Tensor | None]:
+        """F = H(z) ReLU(e^r (z − b_gate) + b_mag), and the L1 norm of the gates' z.
 
-    def penalty(self, entries: Entries, f: Tensor, p: Parameters) -> Tensor:
-        """The L1 norm of the gates' pre-activations."""
-        del f, p
-        return _total(entries.z.relu())
+        b_enc is the bias of the gate.
+        """
+        r = p["r_mag"].exp()
+        bias = of_latents(p["b_mag"] - r * p["b_enc"], pattern)
+        magnitude = of_latents(r, pattern) * z + bias
+        return magnitude.relu() * (z > 0), z.relu().sum()
 
-    def auxiliary_codes(self, entries: Entries) -> Tensor | None:
+    def auxiliary_codes(self, z: Tensor) -> Tensor | None:
         """The gates' own activations: what trains the gate to open for what is needed."""
-        return entries.z.relu()
+        return z.relu()
 
     def inference(self, p: Parameters, scale: float) -> dict[str, Tensor]:
         """Written as a JumpReLU: the gate opens where the magnitude exceeds a threshold.
@@ -206,47 +191,21 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
 
 
 class _Jump(torch.autograd.Function):
-    # d/dθ z H(z − θ) = −(θ/ε) K((z − θ)/ε), a pseudo-derivative (Rajamanoharan et al., 2024b).
+    # Pseudo-derivatives (Rajamanoharan et al., 2024b, Eq. 11 and 12), with the rectangle K:
+    #     d/dθ z H(z − θ) = −(θ/ε) K((z − θ)/ε)         d/dθ H(z − θ) = −(1/ε) K((z − θ)/ε)
     @staticmethod
-    def forward(ctx, z, threshold, bandwidth):
-        ctx.save_for_backward(z, threshold)
-        ctx.bandwidth = bandwidth
-        return z * (z > threshold)
-
-    @staticmethod
-    def backward(ctx, *grad_outputs):
-        (grad,) = grad_outputs
-        z, threshold = ctx.saved_tensors
-        grad_threshold = -threshold * _kernel(z, threshold, ctx.bandwidth) * grad
-        if threshold.dim() < z.dim():
-            grad_threshold = grad_threshold.sum(0)
-        return grad * (z > threshold), grad_threshold, None
-
-
-class _Step(torch.autograd.Function):
-    # d/dθ H(z − θ) = −(1/ε) K((z − θ)/ε); none for z.
-    @staticmethod
-    def forward(ctx, z, threshold, bandwidth):
-        ctx.save_for_backward(z, threshold)
-        ctx.bandwidth = bandwidth
-        return (z > threshold).to(threshold.dtype)
+    def forward(ctx, z, threshold, pattern, bandwidth):
+        above_threshold = z - threshold[pattern.indices]
+        active, near = above_threshold > 0, above_threshold.abs_() < bandwidth / 2
+        ctx.save_for_backward(threshold, active, near)
+        ctx.pattern, ctx.bandwidth = pattern, bandwidth
+        return z * active, active.sum().to(z.dtype)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        (grad,) = grad_outputs
-        z, threshold = ctx.saved_tensors
-        grad_threshold = -_kernel(z, threshold, ctx.bandwidth) * grad
-        if threshold.dim() < z.dim():
-            grad_threshold = grad_threshold.sum(0)
-        return None, grad_threshold, None
-
-
-def _kernel(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    # K((z − θ)/ε)/ε with the rectangle K.
-    near = (z - threshold).abs() < bandwidth / 2
-    return near.to(threshold.dtype) / bandwidth
-
-
-def _total(values: Tensor) -> Tensor:
-    # Sum in float32 at least: a bfloat16 sum of a batch has two digits.
-    return values.sum(dtype=torch.promote_types(values.dtype, torch.float32))
+        grad, grad_l0 = grad_outputs
+        threshold, active, near = ctx.saved_tensors
+        of_f = ctx.pattern.sum_by_latent(grad * near)
+        of_l0 = ctx.pattern.sum_by_latent(near.to(grad.dtype))
+        grad_threshold = (threshold * of_f + grad_l0 * of_l0).div_(-ctx.bandwidth)
+        return grad * active, grad_threshold, None, None

@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
 
-from sae_stitching.sparse import SparseCodes, SparsePattern
+from sae_stitching.sparse import SparseCodes, SparsePattern, match_threads
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -78,7 +77,7 @@ def largest_of_token(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
     indices = np.empty((n_tokens, k), np.int64)
     kept = np.empty((n_tokens, k), _bits(z).dtype)
     counts = np.empty(n_tokens, np.int64)
-    _set_threads()
+    match_threads()
     _largest_of_token(_bits(z), k, indices, kept, counts)
     if (counts < k).any():
         filled = np.arange(k) < counts[:, None]
@@ -154,7 +153,7 @@ def _starts(counts: np.ndarray) -> Tensor:
 
 def _above(bits: np.ndarray, limits: np.ndarray, z: Tensor, back: _Map = None) -> SparseCodes:
     counts = np.empty(len(bits), np.int64)
-    _set_threads()
+    match_threads()
     _count_above(bits, limits, counts)
     starts = _starts(counts)
     indices = np.empty(int(starts[-1]), np.int64)
@@ -166,7 +165,7 @@ def _above(bits: np.ndarray, limits: np.ndarray, z: Tensor, back: _Map = None) -
 def _nth_greatest(bits: np.ndarray, n: int) -> int:
     # Bits of the n-th greatest number, or 0 if it is not positive.
     shift = max(8 * bits.itemsize - 1 - _HISTOGRAM_BITS, 0)
-    _set_threads()
+    match_threads()
     # Only numbers above a floor are counted. A sample says where it may be; where that turns out
     # to be too high it is zero.
     sampled = bits[::_SAMPLE_EVERY]
@@ -185,11 +184,6 @@ def _nth_greatest(bits: np.ndarray, n: int) -> int:
     n_above = int(from_top[bin_from_top - 1]) if bin_from_top else 0
     inside = np.sort(bits[(bits >> shift) == _N_BINS - 1 - bin_from_top])
     return int(inside[len(inside) - (n - n_above)])
-
-
-def _set_threads() -> None:
-    most: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore
-    numba.set_num_threads(min(torch.get_num_threads(), most))
 
 
 @njit(cache=True, parallel=True)

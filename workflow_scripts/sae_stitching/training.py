@@ -5,9 +5,9 @@ Tokens are scaled to norm √d_model, and the loss of a batch is
     L = mean_t ‖x_t − x̂_t‖² + λ mean_t penalty_t + α L_aux                            (Eq. 3)
 
 with what `architectures` says of codes and penalty. Only the encoder's forward product is dense.
-The decoder and all gradients touch active latents alone (`sparse`), from the moment that few
-enough are active for it to pay (`_SPARSE_BELOW`): TopK and BatchTopK from the first step, the
-others after the first few hundred.
+The decoder and all gradients touch active latents alone, each product from the moment that so few
+take part in it that this pays (`sparse`): those of TopK and BatchTopK from the first step, those
+of the others, which start with half of the latents active, after some tens or hundreds.
 """
 
 import csv
@@ -32,7 +32,7 @@ from torch.nn.functional import mse_loss
 from torch.nn.utils import clip_grad_norm_
 
 from sae_stitching import hardware
-from sae_stitching.architectures import ARCHITECTURES, Architecture, Entries, Parameters
+from sae_stitching.architectures import ARCHITECTURES, Architecture, Parameters
 from sae_stitching.batches import ActivationShards, ShuffledBatches
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
@@ -42,12 +42,6 @@ from sae_stitching.sparse import decode, encode_active
 from sae_stitching.store import replacing
 
 _logger = logging.getLogger(__name__)
-
-# Share of entries with an activation or a gradient under which the sparse path is taken. On two
-# cores, with 576 and with 2304 latents, the paths cross at 20 % where products are float32 (AVX2),
-# and between 10 and 14 % where they are bfloat16 in half the time (AVX-512); where they take less
-# (AMX) dense pays for longer.
-_SPARSE_BELOW, _SPARSE_BELOW_IN_BFLOAT16 = 0.2, 0.1
 
 # Tokens from which the input scale and the initial decoder bias are estimated.
 _STATISTICS_TOKENS = 1 << 16
@@ -137,7 +131,7 @@ class Losses:
     active : (d_sae) bool
         Latents that were active on any token.
     smallest : scalar Tensor
-        Smallest positive activation.
+        Smallest positive activation, where k decides which latents are active; else 0.
     """
 
     total: Tensor
@@ -155,13 +149,6 @@ class Objective:
     config
     parameters
         As `initial_parameters` makes them.
-
-    Attributes
-    ----------
-    dense : bool
-        Whether the dense path is taken. It ends for good when fewer than 20 % of the entries of
-        a batch, or 10 % where products are bfloat16, have an activation or a gradient: there the
-        sparse products begin to pay.
     """
 
     def __init__(self, config: TrainingConfig, parameters: Parameters) -> None:
@@ -169,7 +156,6 @@ class Objective:
         self.architecture: Architecture = ARCHITECTURES[config.architecture](
             config.k, config.bandwidth, config.decoder_norm_penalty
         )
-        self.dense = self.architecture.starts_dense
         self._dtype = getattr(torch, config.product_dtype)
 
     def __call__(self, x: Tensor, coefficient: float, dead: Tensor) -> Losses:
@@ -183,7 +169,29 @@ class Objective:
         dead : (d_sae) bool
             Latents that have not been active for long.
         """
-        return self._dense(x, coefficient) if self.dense else self._sparse(x, coefficient, dead)
+        p, config = self.parameters, self.config
+        with torch.no_grad():
+            z = self.pre_activations(x)
+            codes = self.architecture.reach(z, p)
+        pattern = codes.pattern
+        b_dec = p["b_dec"] if config.apply_b_dec_to_input else None
+        entries = encode_active(x, p["W_enc_t"], p["b_enc"], b_dec, codes, self._dtype)
+        f, penalty = self.architecture.activate(entries, pattern, p)
+        x_hat = decode(f, p["W_dec"], pattern, self._dtype) + p["b_dec"]
+        total = loss = self._squared_error(x, x_hat)
+        if penalty is not None:
+            total = total + coefficient * penalty / len(x)
+        elif config.auxk_coefficient and bool(dead.any()):
+            total = total + config.auxk_coefficient * self._auxk(x, z, dead, x - x_hat.detach())
+        auxiliary = self.architecture.auxiliary_codes(entries)
+        if auxiliary is not None:
+            x_hat = decode(auxiliary, p["W_dec"].detach(), pattern, self._dtype)
+            total = total + self._squared_error(x, x_hat + p["b_dec"].detach())
+        f = f.detach()  # never negative
+        # Without a penalty all entries are positive.
+        smallest = f.min() if penalty is None and len(f) else x.new_zeros(())
+        active = pattern.sum_by_latent(f) > 0
+        return Losses(total, loss.item(), int(f.count_nonzero()) / len(x), active, smallest)
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """The one dense product, z (token, d_sae), at the precision of `product_dtype`."""
@@ -191,58 +199,10 @@ class Objective:
         centred = x - p["b_dec"] if self.config.apply_b_dec_to_input else x
         return torch.addmm(p["b_enc"].to(dtype), centred.to(dtype), p["W_enc_t"].to(dtype).T)
 
-    def _dense(self, x: Tensor, coefficient: float) -> Losses:
-        W_dec = self.parameters["W_dec"]
-        entries = Entries(self.pre_activations(x))
-        f = self.architecture.activate(entries, self.parameters)
-        x_hat = (f.to(self._dtype) @ W_dec.to(self._dtype)).to(x.dtype)
-        loss = self._squared_error(x, x_hat + self.parameters["b_dec"])
-        total = loss + coefficient * self._penalty(x, entries, f)
-        auxiliary = self.architecture.auxiliary_codes(entries)
-        if auxiliary is not None:
-            x_hat = (auxiliary.to(self._dtype) @ W_dec.detach().to(self._dtype)).to(x.dtype)
-            total = total + self._squared_error(x, x_hat + self.parameters["b_dec"].detach())
-        active = f.detach() > 0
-        n_active = int(active.sum())
-        with torch.no_grad():
-            share = len(self.architecture.reach(entries.z, self.parameters)) / active.numel()
-        in_bfloat16 = self._dtype == torch.bfloat16
-        if share < (_SPARSE_BELOW_IN_BFLOAT16 if in_bfloat16 else _SPARSE_BELOW):
-            _logger.info("%.1f %% of the codes take part: sparse from here on", 100 * share)
-            self.dense = False
-        return Losses(total, loss.item(), n_active / len(x), active.any(0), x.new_zeros(()))
-
-    def _sparse(self, x: Tensor, coefficient: float, dead: Tensor) -> Losses:
-        p, config = self.parameters, self.config
-        with torch.no_grad():
-            z = self.pre_activations(x)
-            codes = self.architecture.reach(z, p)
-        pattern = codes.pattern
-        b_dec = p["b_dec"] if config.apply_b_dec_to_input else None
-        entries = Entries(encode_active(x, p["W_enc_t"], p["b_enc"], b_dec, codes), pattern)
-        f = self.architecture.activate(entries, p)
-        x_hat = decode(f, p["W_dec"], pattern) + p["b_dec"]
-        total = loss = self._squared_error(x, x_hat)
-        if self.architecture.has_penalty:
-            total = total + coefficient * self._penalty(x, entries, f)
-        elif config.auxk_coefficient and bool(dead.any()):
-            total = total + config.auxk_coefficient * self._auxk(x, z, dead, x - x_hat.detach())
-        auxiliary = self.architecture.auxiliary_codes(entries)
-        if auxiliary is not None:
-            x_hat = decode(auxiliary, p["W_dec"].detach(), pattern) + p["b_dec"].detach()
-            total = total + self._squared_error(x, x_hat)
-        positive = f.detach() > 0
-        counts = pattern.sum_by_latent(positive.float())
-        smallest = f.detach()[positive].min() if bool(positive.any()) else x.new_zeros(())
-        return Losses(total, loss.item(), positive.sum().item() / len(x), counts > 0, smallest)
-
     @staticmethod
     def _squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
         # The mean over tokens of ‖x − x̂‖².
         return mse_loss(x_hat, x, reduction="sum") / len(x)
-
-    def _penalty(self, x: Tensor, entries: Entries, f: Tensor) -> Tensor:
-        return self.architecture.penalty(entries, f, self.parameters) / len(x)
 
     def _auxk(self, x: Tensor, z: Tensor, dead: Tensor, error: Tensor) -> Tensor:
         # Gao et al. (2024), A.2: the k_aux most active dead latents reconstruct the error e; its
@@ -252,8 +212,9 @@ class Objective:
         latents = dead.nonzero().squeeze(1)
         codes = largest_of_token(z[:, latents], min(k_aux, len(latents)))
         b_dec = p["b_dec"] if self.config.apply_b_dec_to_input else None
-        f = encode_active(x, p["W_enc_t"][latents], p["b_enc"][latents], b_dec, codes)
-        e_hat = decode(f, p["W_dec"][latents], codes.pattern)
+        W_enc_t, b_enc = p["W_enc_t"][latents], p["b_enc"][latents]
+        f = encode_active(x, W_enc_t, b_enc, b_dec, codes, self._dtype)
+        e_hat = decode(f, p["W_dec"][latents], codes.pattern, self._dtype)
         return min(len(latents) / k_aux, 1.0) * self._squared_error(error, e_hat)
 
 
@@ -450,7 +411,7 @@ class Trainer:
             return
         architecture = self.objective.architecture
         codes = architecture.reach(self.objective.pre_activations(x), p)
-        f = architecture.activate(Entries(codes.values, codes.pattern), p)
+        f, _ = architecture.activate(codes.values, codes.pattern, p)
         error = x - codes.pattern.matmul(f, p["W_dec"]) - p["b_dec"]
         squared = error.square().sum(1).cpu()
         chosen = torch.multinomial(squared.square(), len(dead), True, generator=self._generator)
@@ -506,7 +467,6 @@ class Trainer:
             "tokens_since_active": self.tokens_since_active,
             "threshold": self.threshold,
             "generator": self._generator.get_state(),
-            "dense": self.objective.dense,
             "curve": self.curve,
         }
         with replacing(path) as temporary:
@@ -535,7 +495,6 @@ class Trainer:
         self.tokens_since_active.copy_(state["tokens_since_active"])
         self.threshold.copy_(state["threshold"])
         self._generator.set_state(state["generator"].cpu())
-        self.objective.dense = state["dense"]
         self.curve = [tuple(row) for row in state["curve"]]
 
 
