@@ -15,9 +15,10 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sae_stitching.errors import StudyError
 from sae_stitching.store import replacing
@@ -148,7 +149,8 @@ def prepare_gguf_model(gguf: Path, folder: Path) -> None:
     StudyError
         If the file is missing or no GGUF file that transformers can read.
     """
-    import torch  # torch and transformers are slow to import, and needed here only
+    import gguf as gguf_files  # these are slow to import, and needed here only
+    import torch
     from tqdm.auto import tqdm
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
@@ -157,11 +159,14 @@ def prepare_gguf_model(gguf: Path, folder: Path) -> None:
         raise StudyError(f"{gguf}: no such file; fetch the source again")
     # The GGUF reader has a progress bar that transformers' own switch does not reach.
     setattr(modeling_gguf_pytorch_utils, "tqdm", partial(tqdm, disable=True))  # noqa: B010
+    # transformers parses the file anew for settings, for weights and for the tokenizer.
+    once = patch.object(gguf_files, "GGUFReader", lru_cache(gguf_files.GGUFReader))
     logger.info("%s: dequantising", gguf.name)
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        with once:
+            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # tokenizers raises nothing more special for a vocabulary
         raise StudyError(
             f"{gguf}: not a GGUF language model that transformers reads "
