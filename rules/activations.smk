@@ -11,6 +11,8 @@ rule cache_activations:
         f"{results}/logs/cache_activations/{{split}}/{{shard}}.log",
     benchmark:
         f"{results}/benchmarks/cache_activations/{{split}}/{{shard}}.tsv"
+    # Training waits for all of its shards, and nothing that waits for the others takes as long.
+    priority: lambda wildcards: int(wildcards.split == "train")
     conda:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
