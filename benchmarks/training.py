@@ -44,6 +44,10 @@ WARM = 5
 # libraries weigh the same penalty alike but for Gated and JumpReLU.
 SPARSITY = {"relu": 1.6, "jumprelu": 0.55, "gated": 2.5}
 
+# Of JumpReLU's kernel, for all three: those that the libraries have by default, 0.05 and 0.001,
+# hardly move a threshold in a run of this length.
+BANDWIDTH = 1.0
+
 # Share of the steps over which the penalty rises.
 SPARSITY_WARMUP = 0.05
 
@@ -123,7 +127,7 @@ def run_ours(args):
         k=args.k,
         sparsity_coefficient=sparsity(args),
         decoder_norm_penalty=False,
-        bandwidth=1.0,
+        bandwidth=BANDWIDTH,
         lr=args.lr,
         betas=(0.9, 0.999),
         # As both libraries do.
@@ -190,7 +194,12 @@ def run_saelens(args):
         "jumprelu": (
             JumpReLUTrainingSAE,
             JumpReLUTrainingSAEConfig,
-            {"l0_coefficient": sparsity(args), "l0_warm_up_steps": warmup},
+            {
+                "l0_coefficient": sparsity(args),
+                "l0_warm_up_steps": warmup,
+                "jumprelu_bandwidth": BANDWIDTH,
+                "jumprelu_init_threshold": BANDWIDTH / 2,
+            },
         ),
         "gated": (
             GatedTrainingSAE,
@@ -268,7 +277,10 @@ def run_dictionary_learning(args):
         "relu": (StandardTrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": warmup}),
         "topk": (TopKTrainer, {"k": args.k, **decay}),
         "batchtopk": (BatchTopKTrainer, {"k": args.k, **decay}),
-        "jumprelu": (JumpReluTrainer, {"target_l0": args.k, "sparsity_warmup_steps": warmup}),
+        "jumprelu": (
+            JumpReluTrainer,
+            {"target_l0": args.k, "sparsity_warmup_steps": warmup, "bandwidth": BANDWIDTH},
+        ),
         "gated": (GatedSAETrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": warmup}),
     }
     kind, options = kinds[args.architecture[0]]
