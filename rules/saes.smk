@@ -80,6 +80,8 @@ rule stitch_sae:
         f"{results}/benchmarks/stitch_sae/{{sae}}.tsv"
     wildcard_constraints:
         sae=one_of(stitched),
+    # cross_entropy, the longest job after training, waits for it.
+    priority: 1
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1
@@ -210,6 +212,8 @@ rule cross_entropy:
         f"{results}/logs/cross_entropy.log",
     benchmark:
         f"{results}/benchmarks/cross_entropy.tsv"
+    # The longest job after training: what it waits for comes first, too.
+    priority: 1
     conda:
         "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]

@@ -10,6 +10,8 @@ rule similarity:
         f"{results}/logs/similarity/{{pair}}.log",
     benchmark:
         f"{results}/benchmarks/similarity/{{pair}}.tsv"
+    # cross_entropy, the longest job after training, waits for it.
+    priority: 1
     conda:
         "../envs/sae-stitching.yaml"
     threads: study["similarity"]["threads"]
@@ -46,6 +48,8 @@ rule subgraphs:
         f"{results}/logs/subgraphs/{{pair}}.log",
     benchmark:
         f"{results}/benchmarks/subgraphs/{{pair}}.tsv"
+    # cross_entropy, the longest job after training, waits for it.
+    priority: 1
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1
