@@ -10,13 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from sae_stitching.errors import StudyError
-from sae_stitching.store import read_hdf5
+from sae_stitching.store import Dataset, read_hdf5
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -261,7 +260,7 @@ class ShuffledBatches:
         return self._runs[order[first : first + self._runs_per_buffer]]
 
     def _batches(
-        self, files: list[h5py.Dataset], runs: np.ndarray, buffer: int, skip: int
+        self, files: list[Dataset], runs: np.ndarray, buffer: int, skip: int
     ) -> Iterator[Tensor]:
         lengths = runs[:, 1] - runs[:, 0]
         ends = np.cumsum(lengths)

@@ -184,7 +184,7 @@ class _Reader(h5py.File):
     def __getitem__(self, name: Any) -> Any:
         with _naming(lambda: (self.filename, name)):
             item = super().__getitem__(name)
-        return _Dataset(item.id) if isinstance(item, h5py.Dataset) else item
+        return Dataset(item.id) if isinstance(item, h5py.Dataset) else item
 
     @property
     def attrs(self) -> Any:
@@ -193,7 +193,9 @@ class _Reader(h5py.File):
         return attributes
 
 
-class _Dataset(h5py.Dataset):
+class Dataset(h5py.Dataset):
+    """A dataset that names itself and its file in every complaint."""
+
     def __getitem__(self, *arguments: Any, **options: Any) -> Any:
         with _naming(self._place):
             return super().__getitem__(*arguments, **options)
