@@ -95,7 +95,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "activations.train_shards": (3, {"cache_activations"}),
     "activations.eval_shards": (2, {"cache_activations"}),
     "activations.skip_first_position": (False, {"cache_activations", "cross_entropy"}),
-    "activations.threads": (1, {"cache_activations", "cross_entropy"}),
+    "activations.threads": (3, {"cache_activations", "cross_entropy"}),
     "activations.device": ("cpu", {"cache_activations"}),
     "activations.temporary": (True, set()),
     **{
@@ -121,7 +121,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
             "apply_b_dec_to_input": False,
             "shuffle_buffer": 512,
             "device": "cpu",
-            "threads": 1,
+            "threads": 3,
             "seed": 1,
         }.items()
     },
@@ -135,7 +135,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "saes": ([{**TINY["saes"][0], "steps": 50}, *TINY["saes"][1:]], {"train_sae"}),
     "similarity.floor": (0.25, {"similarity"}),
     "similarity.full_matrix_mb": (0, {"similarity"}),
-    "similarity.threads": (1, {"similarity"}),
+    "similarity.threads": (3, {"similarity"}),
     "evaluation.ce_tokens": (100, {"cross_entropy"}),
     "stitching.pairs": ("adjacent", OF_PAIRS | {"pairs", "explorer"}),
     # Stitched SAEs whose config gives no θ have this one.
