@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sae_stitching import sparse
+from paths import products
 from sae_stitching.sae import concatenate
 from sae_stitching.sparse import SparseCodes, SparsePattern, decode, encode_active
 
@@ -156,24 +156,16 @@ def test_bfloat16_values_are_kept_in_float32(dtype, kept):
     assert codes.double().values.dtype == torch.float64
 
 
-def products(path):
-    """Have the differentiable products take one path: of dense codes or of sparse ones."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(sparse, "_DENSE_ABOVE", {"dense": -1.0, "sparse": 1.0}[path])
-    return patch
-
-
 @on_all_shapes(d=st.integers(1, 4))
 @pytest.mark.parametrize("path", ["dense", "sparse"])
 def test_gradients_of_decode(path, seed, n_tokens, d_sae, share, d):
     # Of most entries, of one in two and of none the value is zero.
     for modulus in (3, 2, 1):
-        patch = products(path)
-        gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus)
-        patch.undo()
+        with products(path):
+            gradients_of_decode(path, seed, n_tokens, d_sae, share, d, modulus)
 
 
-def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
+def gradients_of_decode(path, seed, n_tokens, d_sae, share, d, modulus):
     codes = SparseCodes.from_dense(dense_codes(seed, n_tokens, d_sae, share))
     codes.values[torch.arange(len(codes)) % modulus != 0] = 0.0
     values = codes.values.clone().requires_grad_()
@@ -184,6 +176,8 @@ def gradients_of_decode(seed, n_tokens, d_sae, share, d, modulus):
 
     found, wanted = function(values, W_dec).detach(), codes.matmul(W_dec.detach())
     torch.testing.assert_close(found, wanted, **exact)
+    # The sparse product of the same entries is the very same.
+    assert modulus > 1 or path == "dense" or torch.equal(found, wanted)
     assert torch.autograd.gradcheck(function, (values, W_dec))
 
 
@@ -209,9 +203,25 @@ def test_gradients_of_encode_active(path, seed, n_tokens, d_sae, share, d, biase
         pre = (centred @ W_enc_t.T + b_enc).detach()
         return encode_active(x, W_enc_t, b_enc, b_dec, SparseCodes.from_mask(pre, mask))
 
-    patch = products(path)
-    assert torch.autograd.gradcheck(function, parameters)
-    patch.undo()
+    with products(path):
+        assert torch.autograd.gradcheck(function, parameters)
+
+
+@pytest.mark.parametrize(("share", "dense"), [(0.1, False), (0.5, True)])
+def test_the_share_of_entries_decides_which_products_are_dense(monkeypatch, share, dense):
+    sparse_products = []
+    for name in ("matmul", "outer", "dot"):
+        plain = getattr(SparsePattern, name)
+
+        def watched(*arguments, name=name, plain=plain):
+            sparse_products.append(name)
+            return plain(*arguments)
+
+        monkeypatch.setattr(SparsePattern, name, watched)
+    codes = SparseCodes.from_dense(dense_codes(0, 40, 50, share))
+    values, W_dec = codes.values.clone().requires_grad_(), normal(0, 50, 3).requires_grad_()
+    decode(values, W_dec, codes.pattern).sum().backward()
+    assert sorted(sparse_products) == ([] if dense else ["dot", "matmul", "outer"])
 
 
 @pytest.mark.parametrize("values", [torch.float32, torch.float64])

@@ -3,7 +3,6 @@
 import copy
 import logging
 import math
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sae_stitching import sparse
+from paths import PATHS, products
 from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.errors import StudyError
 from sae_stitching.sae import fingerprint, read_sae, save_sae
@@ -133,20 +132,6 @@ def greatest(f, k):
     kept = torch.zeros_like(f)
     indices = f.detach().topk(min(k, f.shape[1]), dim=1).indices
     return kept.scatter_(1, indices, 1.0)
-
-
-# Which products are dense: what the share of entries decides, all, or none.
-PATHS = {"either": None, "dense": -1.0, "sparse": 1.0}
-
-
-@contextmanager
-def products(path):
-    """Have the products of training take one path."""
-    with pytest.MonkeyPatch.context() as patch:
-        if PATHS[path] is not None:
-            for name in ("_DENSE_ABOVE", "_DENSE_ABOVE_IN_BFLOAT16"):
-                patch.setattr(sparse, name, PATHS[path])
-        yield
 
 
 def compare(config, x, parameters, dead, *, tolerance, path="either", coefficient=0.7):

@@ -23,7 +23,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from sae_stitching.sparse import SparseCodes, SparsePattern, match_threads
+from sae_stitching.sparse import SparseCodes, SparsePattern, match_threads, starts_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -118,8 +118,7 @@ def largest_of_token_reference(z: Float[Tensor, "token d_sae"], k: int) -> Spars
     indices, order = indices.sort(dim=1)
     values = values.gather(1, order)
     positive = values > 0
-    indptr = torch.zeros(len(z) + 1, dtype=torch.int64, device=z.device)
-    torch.cumsum(positive.sum(1), 0, out=indptr[1:])
+    indptr = starts_of(positive.sum(1))
     kept = values[positive]
     pattern = SparsePattern(indptr, indices[positive], z.shape[1])
     return SparseCodes(pattern, kept.float() if kept.dtype == torch.bfloat16 else kept)
@@ -141,21 +140,17 @@ def _floats(bits: np.ndarray, like: Tensor) -> Tensor:
 
 
 def _codes(indices: np.ndarray, kept: np.ndarray, counts: np.ndarray, z: Tensor) -> SparseCodes:
-    pattern = SparsePattern(_starts(counts), torch.from_numpy(indices), z.shape[1])
+    pattern = SparsePattern(
+        starts_of(torch.from_numpy(counts)), torch.from_numpy(indices), z.shape[1]
+    )
     return SparseCodes(pattern, _floats(kept, z))
-
-
-def _starts(counts: np.ndarray) -> Tensor:
-    starts = torch.zeros(len(counts) + 1, dtype=torch.int64)
-    torch.cumsum(torch.from_numpy(counts), 0, out=starts[1:])
-    return starts
 
 
 def _above(bits: np.ndarray, limits: np.ndarray, z: Tensor, back: _Map = None) -> SparseCodes:
     counts = np.empty(len(bits), np.int64)
     match_threads()
     _count_above(bits, limits, counts)
-    starts = _starts(counts)
+    starts = starts_of(torch.from_numpy(counts))
     indices = np.empty(int(starts[-1]), np.int64)
     kept = np.empty(len(indices), bits.dtype)
     _collect_above(bits, limits, starts.numpy(), indices, kept)

@@ -82,7 +82,7 @@ class SparsePattern:
     @cached_property
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         # The same entries ordered by latent: where those of each begin, their tokens, and order.
-        starts = _starts(self.counts)
+        starts = starts_of(self.counts)
         if self.indices.is_cpu:
             rows, order = torch.empty_like(self.indices), torch.empty_like(self.indices)
             _by_latent(*_arrays(self.indptr, self.indices, starts.clone(), rows, order))
@@ -188,8 +188,8 @@ def _weighted_sums(indptr: Tensor, indices: Tensor, weights: Tensor, rows: Tenso
     )
 
 
-def _starts(counts: Tensor) -> Tensor:
-    # Where each group begins, and behind the last of them where it ends.
+def starts_of(counts: Tensor) -> Tensor:
+    """Where each group begins, and behind the last of them where it ends: (groups + 1) int64."""
     starts = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=starts[1:])
     return starts
@@ -273,12 +273,12 @@ class SparseCodes:
         """Only the entries where `keep` (nnz) is true."""
         indptr, indices = self.pattern.indptr, self.pattern.indices
         if not keep.is_cpu:
-            pattern = SparsePattern(_starts(keep)[indptr], indices[keep], self.d_sae)
+            pattern = SparsePattern(starts_of(keep)[indptr], indices[keep], self.d_sae)
             return SparseCodes(pattern, self.values[keep])
         counts = torch.empty(self.n_tokens, dtype=torch.int64)
         match_threads()
         _count_kept(*_arrays(indptr, keep, counts))
-        starts = _starts(counts)
+        starts = starts_of(counts)
         kept, values = indices.new_empty(int(starts[-1])), self.values.new_empty(int(starts[-1]))
         _collect_kept(*_arrays(indptr, keep, indices, self.values, starts, kept, values))
         return SparseCodes(SparsePattern(starts, kept, self.d_sae), values)

@@ -1,0 +1,18 @@
+"""Which products of a training step are dense: what the share of entries decides, all, or none."""
+
+from contextlib import contextmanager
+
+import pytest
+from sae_stitching import sparse
+
+PATHS = {"either": None, "dense": -1.0, "sparse": 1.0}
+
+
+@contextmanager
+def products(path):
+    """Have the differentiable products take one path."""
+    with pytest.MonkeyPatch.context() as patch:
+        if PATHS[path] is not None:
+            for name in ("_DENSE_ABOVE", "_DENSE_ABOVE_IN_BFLOAT16"):
+                patch.setattr(sparse, name, PATHS[path])
+        yield
