@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
-from sae_stitching.batches import READ_ROWS, ActivationShards
+from sae_stitching.batches import ActivationShards, create_activations
 from sae_stitching.codes import encode_shards, open_codes
 from sae_stitching.decoder_similarity import load_similarity, write_similarity
 from sae_stitching.evaluation import evaluate
@@ -140,8 +140,7 @@ def _activations(path: Path, n_tokens: int) -> Iterator[np.ndarray]:
         token = np.arange(n_tokens, dtype=np.int32)
         file["sequence"], file["position"] = token // CONTEXT, token % CONTEXT + 1
         file.attrs.update({"hook": "hook", "model": "synthetic", "d_model": D_MODEL})
-        chunks = min(READ_ROWS, n_tokens), D_MODEL
-        yield file.create_dataset("activations", (n_tokens, D_MODEL), np.float16, chunks=chunks)
+        yield create_activations(file, n_tokens, D_MODEL, "float16")
 
 
 @contextmanager

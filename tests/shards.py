@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sae_stitching.batches import ActivationShards
+from sae_stitching.batches import ActivationShards, create_activations
 from sae_stitching.store import write_hdf5
 from torch import Tensor
 
@@ -19,7 +19,7 @@ def write_shard(path, activations, sequence, *, dtype="float32", **attributes) -
     for s in np.unique(sequence):
         position[sequence == s] = np.arange((sequence == s).sum()) + 1
     with write_hdf5(path, format="activations", study=STUDY, provenance={}) as file:
-        file["activations"] = activations
+        create_activations(file, *activations.shape, dtype)[:] = activations
         file["sequence"], file["position"] = sequence, position
         origin = {"hook": HOOK, "model": MODEL, "d_model": activations.shape[1], "split": "train"}
         file.attrs.update({**origin, **attributes})

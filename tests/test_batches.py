@@ -3,10 +3,11 @@
 import signal
 import tempfile
 import tracemalloc
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -245,3 +246,56 @@ def test_shards_that_end_in_short_runs_still_fill_a_batch(tmp_path, lengths, bat
     for batch in batches:
         assert len(batch.unique()) == len(batch) == batch_size
     assert len(torch.cat(batches).unique()) > 0.8 * sum(lengths)
+
+
+def test_a_thread_that_reads_ahead_changes_nothing(tmp_path, monkeypatch):
+    shards = write_shards(tmp_path, counting(700), [300, 250, 150])
+    plain = [batch.clone() for batch in islice(ShuffledBatches(shards, 64, 128, 0), 30)]
+    batches = ShuffledBatches(shards, 64, 128, 0)
+    # As for a GPU, but with the batches left where they are.
+    monkeypatch.setattr(batches, "_copying", "a stream")
+    monkeypatch.setattr(batches, "_moved", lambda tensor: tensor)
+    for start in (0, 7):
+        with closing(batches.starting_at(start)) as ahead:
+            for expected, found in zip(plain[start:], ahead, strict=False):
+                assert torch.equal(expected, found)
+
+
+def test_an_error_of_a_thread_that_reads_ahead_arrives(tmp_path, monkeypatch):
+    shards = write_shards(tmp_path, counting(300), [300])
+    batches = ShuffledBatches(shards, 64, 128, 0)
+    monkeypatch.setattr(batches, "_copying", "a stream")
+    monkeypatch.setattr(batches, "_moved", lambda tensor: tensor)
+    damage(shards.paths[0], counting(300)[200])
+    with pytest.raises(StudyError, match=r"0\.h5: activations cannot be read, the file is damaged"):
+        list(islice(batches, 20))
+
+
+def damage(path, row):
+    """Change one bit of a row of activations where it is stored."""
+    content = bytearray(path.read_bytes())
+    place = content.find(row.numpy().astype("<f4").tobytes())
+    assert place > 0
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_row_is_found(tmp_path):
+    shards = write_shards(tmp_path, counting(300), [300])
+    damage(shards.paths[0], counting(300)[299])
+    with pytest.raises(StudyError, match=r"0\.h5: activations cannot be read, the file is damaged"):
+        list(islice(ShuffledBatches(shards, 64, 128, 0), 20))
+
+
+@pytest.mark.parametrize(
+    "options", [{"chunks": (32, 3)}, {"compression": "gzip"}, {"fletcher32": False}]
+)
+def test_shards_stored_otherwise_are_an_error(tmp_path, options):
+    shards = write_shards(tmp_path, counting(100), [100])
+    with h5py.File(shards.paths[0], "a") as file:
+        x = file["activations"][:]
+        del file["activations"]
+        stored = {"chunks": (64, 3), "fletcher32": True, **options}
+        file.create_dataset("activations", data=x, **stored)
+    with pytest.raises(StudyError, match=r"0\.h5: activations in chunks of .*\(64, 3\) with check"):
+        next(iter(ShuffledBatches(shards, 64, 64, 0)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import h5py
 import numpy as np
 
-from sae_stitching.batches import READ_ROWS
+from sae_stitching.batches import create_activations
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
 from sae_stitching.store import read_hdf5, write_hdf5
@@ -119,7 +119,7 @@ def cache_shard(
                 "context": context,
             }
             file.attrs.update(attributes)
-            dataset = _create(file, n_tokens, model.d_model, np.dtype(dtype))
+            dataset = create_activations(file, n_tokens, model.d_model, dtype)
             positions = np.arange(first, context, dtype=np.int32)
             file["position"] = np.tile(positions, stop - start)
             file["sequence"] = np.repeat(np.arange(start, stop, dtype=np.int32), per_sequence)
@@ -135,17 +135,6 @@ def cache_shard(
                 dataset[row : row + len(rows)] = rows
                 row += len(rows)
                 progress.update(len(rows))
-
-
-def _create(file: h5py.File, n_tokens: int, d_model: int, dtype: np.dtype) -> h5py.Dataset:
-    return file.create_dataset(
-        "activations",
-        (n_tokens, d_model),
-        dtype=dtype,
-        chunks=(min(READ_ROWS, n_tokens), d_model),
-        # A batch ends in the middle of a chunk, which must stay in memory until the next.
-        rdcc_nbytes=4 * READ_ROWS * d_model * dtype.itemsize,
-    )
 
 
 def _not_finite(

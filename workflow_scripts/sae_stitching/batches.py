@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,9 +22,11 @@ from sae_stitching.store import Dataset, read_hdf5
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+_Item = TypeVar("_Item")
+
 READ_ROWS = 64
-"""Rows of one shuffled read: long enough that a read is sequential, short enough that a buffer
-holds tokens of many documents. Shards are stored in chunks of as many: HDF5 reads whole ones."""
+"""Rows of one shuffled read, and of a shard's chunks: long enough that a read is sequential, short
+enough that a buffer holds tokens of many documents."""
 
 BLOCK_TOKENS = 2048
 """Tokens of a block, about, where they are gone through in order. At the paper's largest size what
@@ -45,6 +49,18 @@ class Block:
     start: int
     activations: Float[Tensor, "token d_model"]
     sequence: Int[Tensor, " token"]
+
+
+def create_activations(file: h5py.File, n_tokens: int, d_model: int, dtype: str) -> h5py.Dataset:
+    """Make the dataset ``activations`` of a shard, in the chunks that `ShuffledBatches` reads."""
+    return file.create_dataset(
+        "activations",
+        (n_tokens, d_model),
+        dtype=dtype,
+        chunks=(min(READ_ROWS, n_tokens), d_model),
+        # A batch ends in the middle of a chunk, which must stay in memory until the next.
+        rdcc_nbytes=4 * READ_ROWS * d_model * np.dtype(dtype).itemsize,
+    )
 
 
 class Activations:
@@ -202,6 +218,8 @@ class ShuffledBatches:
         Tokens held in memory and mixed, at least a batch.
     seed
         Fixes the order for good.
+    device
+        Where the batches are wanted, and mixed.
 
     Raises
     ------
@@ -210,7 +228,12 @@ class ShuffledBatches:
     """
 
     def __init__(
-        self, shards: ActivationShards, batch_size: int, buffer_size: int, seed: int
+        self,
+        shards: ActivationShards,
+        batch_size: int,
+        buffer_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         if shards.n_tokens < batch_size:
             raise StudyError(
@@ -218,6 +241,8 @@ class ShuffledBatches:
                 f"only {shards.n_tokens}; use a smaller batch or more text"
             )
         self.shards, self.batch_size, self.seed = shards, batch_size, seed
+        self.device = torch.device(device)
+        self._copying = None if self.device.type == "cpu" else torch.cuda.Stream(self.device)
         # Runs never cross a shard; the last of each is shorter.
         self._runs = np.concatenate(
             [
@@ -239,19 +264,20 @@ class ShuffledBatches:
 
     def starting_at(self, batch: int) -> Generator[Tensor, None, None]:
         """Yield the batches from number `batch` on; files stay open until it is closed."""
+        buffer = 0
+        while batch >= (n_batches := self._n_tokens(buffer) // self.batch_size):
+            batch, buffer = batch - n_batches, buffer + 1
         with ExitStack() as stack:
-            files = [
-                stack.enter_context(read_hdf5(path, format="activations"))["activations"]
-                for path in self.shards.paths
-            ]
-            buffer, skip = 0, batch
-            while True:
-                runs = self._buffer_runs(buffer)
-                n_batches = int((runs[:, 1] - runs[:, 0]).sum()) // self.batch_size
-                if skip < n_batches:
-                    yield from self._batches(files, runs, buffer, skip)
-                skip = max(0, skip - n_batches)
-                buffer += 1
+            files = [stack.enter_context(_opened(path)) for path in self.shards.paths]
+            buffers = (self._buffer(files, number) for number in count(buffer))
+            if self._copying is not None:
+                # The thread would take its time from training on a CPU.
+                buffers = stack.enter_context(closing(_ahead(buffers)))
+            for rows, order in buffers:
+                for chosen in order.split(self.batch_size)[batch : len(order) // self.batch_size]:
+                    # Indexing with brackets takes several times as long on a CPU.
+                    yield rows.index_select(0, chosen).float()
+                batch = 0
 
     def _buffer_runs(self, buffer: int) -> np.ndarray:
         epoch, index = divmod(buffer, self._buffers_per_epoch)
@@ -259,22 +285,58 @@ class ShuffledBatches:
         first = index * self._runs_per_buffer
         return self._runs[order[first : first + self._runs_per_buffer]]
 
-    def _batches(
-        self, files: list[Dataset], runs: np.ndarray, buffer: int, skip: int
-    ) -> Iterator[Tensor]:
-        lengths = runs[:, 1] - runs[:, 0]
-        ends = np.cumsum(lengths)
-        rows = np.empty((int(ends[-1]), self.shards.d_model), dtype=files[0].dtype)
+    def _n_tokens(self, buffer: int) -> int:
+        return int(np.diff(self._buffer_runs(buffer), axis=1).sum())
+
+    def _buffer(self, files: list[Dataset], buffer: int) -> tuple[Tensor, Tensor]:
+        # Rows of a buffer as they are stored, and the order of its tokens in them.
+        runs = self._buffer_runs(buffer)
+        slots = np.empty((len(runs), READ_ROWS, self.shards.d_model), dtype=files[0].dtype)
         # Reading in the order of the file and placing by run keeps the disk's access sequential.
-        for run in np.argsort(runs[:, 0]):
-            low = runs[run, 0]
-            shard = int(np.searchsorted(self.shards.starts, low, side="right")) - 1
-            offset = self.shards.starts[shard]
-            files[shard].read_rows(low - offset, rows[ends[run] - lengths[run] : ends[run]])
-        order = np.random.default_rng((self.seed, 1, buffer)).permutation(len(rows))
-        mixed = torch.from_numpy(rows)
-        for batch in range(skip, len(rows) // self.batch_size):
-            first = batch * self.batch_size
-            chosen = torch.from_numpy(order[first : first + self.batch_size])
-            # Indexing with brackets takes several times as long.
-            yield mixed.index_select(0, chosen).float()
+        places = np.argsort(runs[:, 0])
+        firsts = runs[places, 0]
+        cuts = np.searchsorted(firsts, self.shards.starts)
+        for file, start, (low, high) in zip(
+            files, self.shards.starts, pairwise(cuts), strict=False
+        ):
+            file.read_chunks(firsts[low:high] - start, slots, places[low:high])
+        # The last chunk of a shard is not full.
+        filled = np.flatnonzero(np.arange(READ_ROWS) < np.diff(runs, axis=1))
+        order = np.random.default_rng((self.seed, 1, buffer)).permutation(len(filled))
+        rows = torch.from_numpy(slots).view(-1, self.shards.d_model)
+        return self._moved(rows), self._moved(torch.from_numpy(filled[order]))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        # To the device, beside what else it does.
+        if self._copying is None:
+            return tensor
+        with torch.cuda.stream(self._copying):
+            moved = tensor.to(self.device)
+        self._copying.synchronize()
+        # Its memory is not to be given to the next buffer before training has done with it.
+        moved.record_stream(torch.cuda.default_stream(self.device))
+        return moved
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Dataset]:
+    with read_hdf5(path, format="activations") as file:
+        dataset = file["activations"]
+        chunks = (min(READ_ROWS, len(dataset)), dataset.shape[1])
+        n_filters = dataset.id.get_create_plist().get_nfilters()
+        if dataset.chunks != chunks or not dataset.fletcher32 or n_filters != 1:
+            raise StudyError(
+                f"{path}: activations in chunks of {dataset.chunks}, expected {chunks} with "
+                "checksums and no compression; delete the shards and run again"
+            )
+        yield dataset
+
+
+def _ahead(items: Iterator[_Item]) -> Generator[_Item, None, None]:
+    """Yield items without end, each while a thread makes the next."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items)
+        while True:
+            item = coming.result()
+            coming = thread.submit(next, items)
+            yield item

@@ -14,6 +14,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,49 @@ class Dataset(h5py.Dataset):
         rows.select_hyperslab((first, *[0] * (into.ndim - 1)), into.shape)
         with _naming(self._place):
             self.id.read(h5py.h5s.create_simple(into.shape), rows, into)
+
+    def read_chunks(self, firsts: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
+        """Fill ``into[places[n]]`` with the chunk that begins at row ``firsts[n]``, and check it.
+
+        HDF5 takes twice as long, and holds Python's lock meanwhile, so that other threads wait.
+        The chunks must extend along the first dimension alone, and have a checksum and no other
+        filter.
+
+        Parameters
+        ----------
+        firsts : (n) int
+            Multiples of the rows of a chunk.
+        into : (place, rows, ...)
+            Contiguous; of each place the first rows are filled, as many as a chunk has.
+        places : (n) int
+        """
+        from sae_stitching.fletcher32 import first_damaged
+
+        with _naming(self._place):
+            descriptor, rows, starts = self._chunks
+            checksums = np.zeros((len(firsts), 1), "<u4")
+            wanted = zip(starts[firsts // rows].tolist(), places.tolist(), checksums, strict=True)
+            for start, place, checksum in wanted:
+                chunk = into[place, :rows]
+                if os.preadv(descriptor, [chunk.data, checksum.data], start) < chunk.nbytes + 4:
+                    raise OSError("the file ends too early")
+            words = into.view(np.uint16).reshape(len(into), -1)
+            n_words = rows * words.shape[1] // into.shape[1]
+            if first_damaged(words[:, :n_words], places, checksums[:, 0]) >= 0:
+                raise OSError("data error detected by Fletcher32 checksum")
+
+    @cached_property
+    def _chunks(self) -> tuple[int, int, np.ndarray]:
+        # Descriptor of the file, rows of a chunk, and where in the file each chunk begins.
+        assert self.chunks is not None
+        rows = self.chunks[0]
+        starts = np.zeros(-(-len(self) // rows), np.int64)
+
+        def note(chunk: Any) -> None:
+            starts[chunk.chunk_offset[0] // rows] = chunk.byte_offset
+
+        self.id.chunk_iter(note)
+        return self.file.id.get_vfd_handle(), rows, starts
 
     def _place(self) -> tuple[str, Any]:
         return self.file.filename, self.name
