@@ -153,7 +153,7 @@ def run_ours(args):
     s = trainer.scale
 
     def reconstruct(x):
-        raw = x / s
+        raw = x.cpu() / s
         # As the libraries encode here: the threshold is a mean over more steps than these.
         by_k = args.architecture[0] == "batchtopk"
         codes = largest_of_batch(sae.pre_activations(raw), args.k) if by_k else sae.encode(raw)
@@ -279,7 +279,13 @@ def run_dictionary_learning(args):
         "batchtopk": (BatchTopKTrainer, {"k": args.k, **decay}),
         "jumprelu": (
             JumpReluTrainer,
-            {"target_l0": args.k, "sparsity_warmup_steps": warmup, "bandwidth": BANDWIDTH},
+            {
+                # Weighs (L0 / target − 1)², not L0.
+                "sparsity_penalty": args.sparsity or 1.0,
+                "target_l0": args.k,
+                "sparsity_warmup_steps": warmup,
+                "bandwidth": BANDWIDTH,
+            },
         ),
         "gated": (GatedSAETrainer, {"l1_penalty": sparsity(args), "sparsity_warmup_steps": warmup}),
     }
@@ -310,15 +316,30 @@ def timed(args, stream, scale, step):
     for position in range(args.steps):
         x = next(stream)
         x = x.mul_(scale).to(args.device) if scale != 1.0 else x
+        finish(args)
         start = time.perf_counter()
         step(x)
-        if args.device == "cuda":
-            import torch
-
-            torch.cuda.synchronize()
+        finish(args)
         if position >= WARM:
             seconds += time.perf_counter() - start
     return seconds / (args.steps - WARM)
+
+
+def finish(args):
+    """Wait until a GPU has done all it was given."""
+    if args.device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def peak_mb(args):
+    """Most memory in use at a time so far, in MiB: the GPU's, or that of the process."""
+    if args.device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def measure(args):
@@ -335,6 +356,7 @@ def measure(args):
         "loader": run_loader,
     }[args.library.removesuffix("-bf16")]
     seconds, _, scale, reconstruct = run(args)
+    peak = peak_mb(args)
     fvu = l0 = dead = float("nan")
     if reconstruct is not None:
         fvu, l0, dead = held_out(args, scale, reconstruct)
@@ -347,7 +369,7 @@ def measure(args):
         "fvu": fvu,
         "l0": l0,
         "dead": dead,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": peak,
     }
     print(json.dumps(row), flush=True)
 

@@ -13,6 +13,6 @@ def products(path):
     """Have the differentiable products take one path."""
     with pytest.MonkeyPatch.context() as patch:
         if PATHS[path] is not None:
-            for name in ("_DENSE_ABOVE", "_DENSE_ABOVE_IN_BFLOAT16"):
-                patch.setattr(sparse, name, PATHS[path])
+            shares = (PATHS[path], PATHS[path])
+            patch.setattr(sparse, "_DENSE_ABOVE", {"cpu": shares, "cuda": shares})
         yield

@@ -60,12 +60,10 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-@pytest.mark.parametrize("stop", [1, 20, 37])
-def test_taken_up_equals_uninterrupted(architecture, stop, shards, tmp_path, monkeypatch):
-    config = small_config(architecture)
+def taken_up_and_whole(config, shards, stop, tmp_path, monkeypatch):
+    """Two trainers at their end: one taken up after a stop at a step, one that never stopped."""
     whole = Trainer(config, shards)
-    expected = whole.train("whole")
+    whole.train("whole")
 
     monkeypatch.setattr(training, "_CHECKPOINT_EVERY", 0.0)
     checkpoint = tmp_path / "checkpoint"
@@ -82,8 +80,17 @@ def test_taken_up_equals_uninterrupted(architecture, stop, shards, tmp_path, mon
         killed.train("killed", checkpoint)
 
     again = Trainer(config, shards)
-    sae = again.train("again", checkpoint)
-    assert fingerprint(sae) == fingerprint(expected)
+    again.train("again", checkpoint)
+    return again, whole
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("stop", [1, 20, 37])
+def test_taken_up_equals_uninterrupted(architecture, stop, shards, tmp_path, monkeypatch):
+    again, whole = taken_up_and_whole(
+        small_config(architecture), shards, stop, tmp_path, monkeypatch
+    )
+    assert fingerprint(again.finished()) == fingerprint(whole.finished())
     assert again.curve == whole.curve
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sae_stitching import selection
 from sae_stitching.selection import (
     above,
     largest_of_batch,
+    largest_of_batch_reference,
     largest_of_token,
     largest_of_token_reference,
 )
@@ -89,17 +91,44 @@ def test_all_above_a_threshold(seed, n_tokens, d_sae, shift, dtype, limit, same)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_tokens", [1, 17, 400])
-def test_selections_of_many_tokens_are_those_of_pytorch(dtype, n_tokens):
+@pytest.mark.parametrize("one_pass_from", [0, 1 << 25])
+def test_selections_of_many_tokens_are_those_of_pytorch(
+    monkeypatch, dtype, n_tokens, one_pass_from
+):
+    monkeypatch.setattr(selection, "_ONE_PASS_FROM", one_pass_from)
     z = many_values(n_tokens, n_tokens, 300).to(dtype)
     for k in (1, 20, 300):
-        codes, expected = largest_of_token(z, k), largest_of_token_reference(z, k)
-        torch.testing.assert_close(codes.pattern.indptr, expected.pattern.indptr)
-        # Of equal values each may keep others.
-        assert torch.equal(codes.values.sort().values, expected.values.sort().values)
-    for k in (1, 20, 300):
-        codes = largest_of_batch(z, k)
+        best = z.sort(dim=1, descending=True).values[:, :k]
+        for codes in (largest_of_token(z, k), largest_of_token_reference(z, k)):
+            check_values(codes, z, best[best > 0])
+            assert torch.equal(codes.pattern.indptr.diff(), (best > 0).sum(1))
         best = z.flatten().sort(descending=True).values[: k * n_tokens]
-        assert torch.equal(codes.values.sort(descending=True).values.to(dtype), best[best > 0])
+        for codes in (largest_of_batch(z, k), largest_of_batch_reference(z, k)):
+            check_values(codes, z, best[best > 0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(**{**CASE, "d_sae": st.integers(1, 60)}, data=st.data())
+def test_the_references_find_the_greatest_of_few_values(seed, n_tokens, d_sae, shift, dtype, data):
+    # Of equal values each way may keep others.
+    z = few_values(seed, n_tokens, d_sae, shift, dtype)
+    k = data.draw(st.integers(1, d_sae))
+    for way, reference in (
+        (largest_of_token, largest_of_token_reference),
+        (largest_of_batch, largest_of_batch_reference),
+    ):
+        for one_pass_from in (0, len(z) * d_sae + 1):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(selection, "_ONE_PASS_FROM", one_pass_from)
+                check_values(reference(z, k), z, way(z, k).values)
+
+
+def check_values(codes, z, values):
+    """The codes have these values in any order, each from its place in z, and no place twice."""
+    assert torch.equal(codes.values.sort().values.to(z), values.sort().values.to(z))
+    rows, indices = codes.pattern.rows, codes.pattern.indices
+    assert torch.equal(z[rows, indices].to(codes.values), codes.values)
+    assert bool(((rows * z.shape[1] + indices).diff() > 0).all())
 
 
 def test_nothing_positive_is_no_latent():
@@ -115,18 +144,4 @@ def test_columns_of_a_larger_matrix_are_read_right():
     assert torch.equal(above(z.T).to_dense(), z.T.relu())
     assert torch.equal(
         largest_of_token(z.T, 2).to_dense(), largest_of_token(z.T.clone(), 2).to_dense()
-    )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_gpu_selects_the_same(dtype):
-    z = many_values(0, 50, 300)
-    # Distinct values: which of equal ones the GPU keeps is open.
-    z = (z.flatten().argsort().argsort().view(z.shape) % 251 - 100).to(dtype)
-    for select in (above, lambda z: largest_of_batch(z, 7)):
-        assert torch.equal(select(z.cuda()).to_dense().cpu(), select(z).to_dense())
-    codes = largest_of_token(z.cuda(), 7)
-    assert torch.equal(
-        codes.values.sort().values.cpu(), largest_of_token(z, 7).values.sort().values
     )

@@ -36,10 +36,12 @@ from torch.nn.functional import embedding_bag
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-# Share of entries from which a product of dense codes takes less time. On one core and on two, with
-# 576 and with 2304 latents, those of the gradients cross between 17 and 22 % in float32 (AVX2), and
-# between 10 and 14 % in bfloat16 in half the time (AVX-512); where that takes less (AMX), earlier.
-_DENSE_ABOVE, _DENSE_ABOVE_IN_BFLOAT16 = 0.2, 0.1
+# Share of entries from which a product of dense codes takes less time, in float32 and in bfloat16.
+# On one core and on two, with 576 and with 2304 latents, those of the gradients cross between 17
+# and 22 % in float32 (AVX2), and between 10 and 14 % in bfloat16 in half the time (AVX-512); where
+# that takes less (AMX), earlier. A GPU multiplies still faster beside what it reads from memory: on
+# an H100, with 2304 and with 24,576 latents, they cross at 2.5 to 3.5 % and near 0.1 %.
+_DENSE_ABOVE = {"cpu": (0.2, 0.1), "cuda": (0.03, 0.001)}
 
 # PyTorch says once a process that sparse CSR tensors are in beta; nothing here follows from it.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -82,13 +84,15 @@ class SparsePattern:
     @cached_property
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         # The same entries ordered by latent: where those of each begin, their tokens, and order.
-        starts = starts_of(self.counts)
         if self.indices.is_cpu:
+            starts = starts_of(self.counts)
             rows, order = torch.empty_like(self.indices), torch.empty_like(self.indices)
             _by_latent(*_arrays(self.indptr, self.indices, starts.clone(), rows, order))
             return starts, rows, order
         # Sorting 32-bit keys is twice as fast as 64-bit.
-        order = torch.argsort(self.indices.int(), stable=True)
+        latents, order = self.indices.int().sort(stable=True)
+        every = torch.arange(self.d_sae + 1, dtype=torch.int32, device=latents.device)
+        starts = torch.searchsorted(latents, every)
         return starts, self.rows[order], order
 
     def matmul(
@@ -137,25 +141,24 @@ class SparsePattern:
         """
         if not len(self.indices):
             return dense.new_zeros(self.d_sae, dense.shape[1])
-        indptr, rows, order = self._transposed
-        if dense.device.type == "cpu":
-            # The product of a sparse matrix, MKL's, takes four times as long.
-            return _weighted_sums(indptr, rows, values[order], dense)
-        shape = (self.d_sae, self.n_tokens)
-        transposed = torch.sparse_csr_tensor(
-            indptr, rows, values[order], shape, check_invariants=False
-        )
-        return transposed @ dense
+        starts, rows, order = self._transposed
+        # The product of a sparse matrix takes four times as long on a CPU (MKL), and on a GPU
+        # (cuSPARSE) its last bits may differ from one time to the next.
+        return _weighted_sums(starts, rows, values[order], dense)
 
-    def to_dense(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, "token d_sae"]:
-        """These values as a matrix, zero elsewhere."""
+    def to_dense(
+        self, values: Float[Tensor, " nnz"], dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "token d_sae"]:
+        """These values as a matrix, zero elsewhere, of type `dtype` or theirs."""
+        dtype = dtype or values.dtype
+        if not values.is_cpu:
+            dense = values.new_zeros(self.n_tokens, self.d_sae, dtype=dtype)
+            dense[self.rows, self.indices] = values.to(dtype)
+            return dense
         dense = values.new_zeros(self.n_tokens, self.d_sae)
-        if values.is_cpu:
-            match_threads()
-            _scatter(*_arrays(self.indptr, self.indices, values, dense))
-        else:
-            dense[self.rows, self.indices] = values
-        return dense
+        match_threads()
+        _scatter(*_arrays(self.indptr, self.indices, values, dense))
+        return dense.to(dtype)
 
     def of_dense(self, dense: Float[Tensor, "token d_sae"]) -> Float[Tensor, " nnz"]:
         """Value of a matrix at every entry, (nnz)."""
@@ -171,8 +174,14 @@ class SparsePattern:
         if values.is_cpu:
             sums = torch.zeros(self.d_sae, dtype=torch.float64)
             _sum_by_latent(*_arrays(self.indices, values, sums))
+        # On a GPU too each sum in order: bincount adds in the order in which threads come.
+        elif not len(values) or _pays_dense(self, values.dtype):
+            sums = self.to_dense(values).sum(0, dtype=torch.float64)
         else:
-            sums = torch.bincount(self.indices, weights=values, minlength=self.d_sae)
+            starts, _, order = self._transposed
+            sums = torch.segment_reduce(
+                values[order].double(), "sum", offsets=starts, initial=0.0, unsafe=True
+            )
         return sums.to(values.dtype)
 
 
@@ -230,11 +239,22 @@ class SparseCodes:
         cls, values: Float[Tensor, "token d_sae"], mask: Bool[Tensor, "token d_sae"]
     ) -> SparseCodes:
         """Keep the entries of `values` (token, d_sae) where `mask` is true."""
-        n_tokens, d_sae = mask.shape
-        flat = mask.reshape(-1).nonzero().squeeze(1)
-        bounds = torch.arange(n_tokens + 1, device=mask.device) * d_sae
+        return cls._at(values, mask.reshape(-1).nonzero().squeeze(1))
+
+    @classmethod
+    def from_positions(
+        cls, values: Float[Tensor, "token d_sae"], positions: Int[Tensor, " n"]
+    ) -> SparseCodes:
+        """Keep the entries of `values` (token, d_sae) at flat `positions` where positive."""
+        positions = positions.sort().values
+        return cls._at(values, positions[values.reshape(-1)[positions] > 0])
+
+    @classmethod
+    def _at(cls, values: Tensor, flat: Tensor) -> SparseCodes:
+        n_tokens, d_sae = values.shape
+        bounds = torch.arange(0, (n_tokens + 1) * d_sae, d_sae, device=values.device)
         # The flat positions are sorted, so that a search finds where each token starts; summing
-        # the mask along its rows takes several times as long.
+        # a mask along its rows takes several times as long.
         indptr = torch.searchsorted(flat, bounds)
         kept = values.reshape(-1)[flat]
         if kept.dtype == torch.bfloat16:
@@ -402,7 +422,8 @@ class _Factor:
 
     def __init__(self, codes: SparseCodes, dtype: torch.dtype) -> None:
         self._codes = codes
-        self._dense = codes.to_dense().to(dtype) if _pays_dense(codes.pattern, dtype) else None
+        pays = _pays_dense(codes.pattern, dtype)
+        self._dense = codes.pattern.to_dense(codes.values, dtype) if pays else None
 
     def matmul(self, dense: Tensor) -> Tensor:
         if self._dense is None:
@@ -422,8 +443,9 @@ def _dot(pattern: SparsePattern, left: Tensor, right: Tensor, dtype: torch.dtype
 
 
 def _pays_dense(pattern: SparsePattern, dtype: torch.dtype) -> bool:
-    least = _DENSE_ABOVE_IN_BFLOAT16 if dtype == torch.bfloat16 else _DENSE_ABOVE
-    return len(pattern.indices) > least * pattern.n_tokens * pattern.d_sae
+    shares = _DENSE_ABOVE[pattern.indices.device.type]
+    share = shares[dtype == torch.bfloat16]
+    return len(pattern.indices) > share * pattern.n_tokens * pattern.d_sae
 
 
 def match_threads() -> None:

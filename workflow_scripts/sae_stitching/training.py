@@ -124,6 +124,8 @@ class Losses:
     Attributes
     ----------
     total : scalar Tensor
+    value : float
+        Of `total`.
     squared_error : float
         Mean over tokens of ‖x − x̂‖².
     l0 : float
@@ -135,6 +137,7 @@ class Losses:
     """
 
     total: Tensor
+    value: float
     squared_error: float
     l0: float
     active: Tensor
@@ -191,7 +194,10 @@ class Objective:
         # Without a penalty all entries are positive.
         smallest = f.min() if penalty is None and len(f) else x.new_zeros(())
         active = pattern.sum_by_latent(f) > 0
-        return Losses(total, loss.item(), int(f.count_nonzero()) / len(x), active, smallest)
+        # Together, since a GPU must have done all it was given before it says a number.
+        watched = [total.detach(), loss.detach(), f.count_nonzero()]
+        value, squared_error, n_active = torch.stack([n.double() for n in watched]).tolist()
+        return Losses(total, value, squared_error, n_active / len(x), active, smallest)
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """The one dense product, z (token, d_sae), at the precision of `product_dtype`."""
@@ -257,7 +263,7 @@ class Trainer:
         self.config = config = replace(config, product_dtype=product_dtype)
         self.shards = shards
         self.batches = ShuffledBatches(
-            shards, config.batch_size, config.shuffle_buffer, config.seed
+            shards, config.batch_size, config.shuffle_buffer, config.seed, self.device
         )
         self.scale, mean = self._statistics()
         # SAEs of one seed must not share their first directions: the rows of a smaller one would
@@ -285,7 +291,7 @@ class Trainer:
     def _statistics(self) -> tuple[float, Tensor]:
         # Factor that brings the activations to a mean norm of √d_model, and their scaled mean.
         n_batches = max(1, _STATISTICS_TOKENS // self.config.batch_size)
-        norm, total = 0.0, torch.zeros(self.shards.d_model, dtype=torch.float64)
+        norm, total = 0.0, torch.zeros(self.shards.d_model, dtype=torch.float64, device=self.device)
         with closing(self.batches.starting_at(0)) as batches:
             for batch in islice(batches, n_batches):
                 norm += torch.linalg.vector_norm(batch, dim=1).double().mean().item() / n_batches
@@ -300,7 +306,7 @@ class Trainer:
                 f"{self.shards.paths[0]}: all activations are zero; is the hook right?"
             )
         scale = math.sqrt(self.shards.d_model) / norm
-        return scale, (scale * total).float()
+        return scale, (scale * total).float().cpu()
 
     def train(self, label: str, checkpoint: Path | None = None) -> SAE:
         """Run all steps and return the SAE that reads raw activations.
@@ -322,7 +328,7 @@ class Trainer:
         saved = time.monotonic()
         with closing(self.batches.starting_at(self.step)) as batches:
             while self.step < config.steps:
-                x = next(batches).to(self.device).mul_(self.scale)
+                x = next(batches).mul_(self.scale)
                 losses = self.train_step(x)
                 progress.update(len(x), partial(self._watched, x, losses))
                 if self.step % _CURVE_EVERY == 0 or self.step == config.steps:
@@ -351,7 +357,7 @@ class Trainer:
     def _curve_row(self, x: Tensor, losses: Losses) -> tuple[float, ...]:
         fvu = losses.squared_error / max(x.var(0, correction=0).sum().item(), 1e-12)
         tokens = self.step * self.config.batch_size
-        return (self.step, tokens, losses.total.item(), fvu, losses.l0, int(self.dead.sum()))
+        return (self.step, tokens, losses.value, fvu, losses.l0, int(self.dead.sum()))
 
     def _watched(self, x: Tensor, losses: Losses) -> str:
         _, _, loss, fvu, l0, n_dead = self._curve_row(x, losses)
@@ -364,7 +370,7 @@ class Trainer:
             group["lr"] = config.lr * lr_factor(self.step, config)
         coefficient = config.sparsity_coefficient * sparsity_factor(self.step, config)
         losses = self.objective(x, coefficient, self.dead)
-        if not math.isfinite(losses.total.item()):
+        if not math.isfinite(losses.value):
             raise StudyError(
                 f"training: the loss is not finite at step {self.step}, on batch {self.step} of "
                 f"seed {config.seed}; lower training.lr"
