@@ -6,8 +6,9 @@ Tokens are scaled to norm √d_model, and the loss of a batch is
 
 with what `architectures` says of codes and penalty. Only the encoder's forward product is dense.
 The decoder and all gradients touch active latents alone, each product from the moment that so few
-take part in it that this pays (`sparse`): those of TopK and BatchTopK from the first step, those
-of the others, which start with half of the latents active, after some tens or hundreds.
+take part in it that this pays (`sparse`). On a CPU it does for TopK and BatchTopK from the first
+step, and for the others, which start with half of the latents active, after some tens or hundreds;
+on a GPU, which multiplies much faster than it reads, only where few of many thousands are active.
 """
 
 import csv
