@@ -88,9 +88,11 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	touch $@
 
 # Training side by side with SAELens and dictionary_learning, on the default study's activations.
+# The speed of the last three follows their L0, so these are whole runs: two hours of them.
 bench-training: $(VENV)/.run $(PEERS)/.done
 	$(BIN)/snakemake --cores $(CORES) --until cache_activations
 	$(PEERS)/bin/python benchmarks/training.py all --architecture topk batchtopk --d-sae 2304 9216
+	$(PEERS)/bin/python benchmarks/training.py all --architecture relu jumprelu gated --steps 800 --repeats 1
 
 $(PEERS)/.done: benchmarks/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
