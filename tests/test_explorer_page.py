@@ -128,6 +128,27 @@ def test_hover_and_click_a_point(browser, study):
         assert tooltip.is_hidden()
 
 
+def test_what_a_point_says_stays_inside_the_window(browser, study):
+    folder, _, _, pairs = study
+    with opened(browser, folder / "one" / "index.html") as page:
+        bottom = page.locator("canvas").bounding_box()
+        # A window that ends where the plot does: its lowest points have no room below.
+        page.set_viewport_size({"width": 1280, "height": round(bottom["y"] + bottom["height"])})
+        tooltip, seen = page.locator("#tooltip"), 0
+        for latent in range(12):
+            at = point_of(page, latent)
+            if at is None:
+                continue
+            page.mouse.move(0, 0)
+            page.mouse.move(at["x"], at["y"])
+            tooltip.wait_for(state="visible")
+            box, size = tooltip.bounding_box(), page.viewport_size
+            assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+            assert box["y"] >= 0 and box["y"] + box["height"] <= size["height"]
+            seen += 1
+        assert seen > 3
+
+
 def test_filters_are_part_of_the_address_and_come_back(browser, study):
     folder, _, _, pairs = study
     cosine = pairs[0].similarity.max_cosine_large

@@ -479,11 +479,13 @@ function scatter(canvas, { theta, x, y, xTitle, yTitle, describe, open }) {
     }
     tooltip.replaceChildren(...describe(state.dataPoints[0].raw.latent));
     tooltip.hidden = false;
+    // Right of the point and below it, or on the other side where the window ends.
     const box = canvas.getBoundingClientRect();
-    const left = box.left + state.caretX + 14;
-    const width = tooltip.offsetWidth;
-    tooltip.style.left = `${window.scrollX + (left + width > document.documentElement.clientWidth ? Math.max(4, left - width - 28) : left)}px`;
-    tooltip.style.top = `${window.scrollY + box.top + state.caretY + 10}px`;
+    const { clientWidth, clientHeight } = document.documentElement;
+    const beside = (point, gap, size, end) =>
+      point + gap + size > end ? Math.max(4, point - gap - size) : point + gap;
+    tooltip.style.left = `${window.scrollX + beside(box.left + state.caretX, 14, tooltip.offsetWidth, clientWidth)}px`;
+    tooltip.style.top = `${window.scrollY + beside(box.top + state.caretY, 10, tooltip.offsetHeight, clientHeight)}px`;
   }
 
   const guides = {
