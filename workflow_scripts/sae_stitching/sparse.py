@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 # an H100, with 2304 and with 24,576 latents, they cross at 2.5 to 3.5 % and at 0.1 to 0.2 %.
 _DENSE_ABOVE = {"cpu": (0.2, 0.1), "cuda": (0.03, 0.0015)}
 
-# PyTorch says once a process that sparse CSR tensors are in beta; nothing here follows from it.
+# PyTorch says once a process that sparse CSR tensors are in beta and that it does not check them;
+# nothing here follows from it.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class SparsePattern:
         if not len(self.indices):
             return dense.new_zeros(self.d_sae, dense.shape[1])
         starts, rows, order = self._transposed
-        # The product of a sparse matrix takes four times as long on a CPU (MKL), and on a GPU
-        # (cuSPARSE) its last bits may differ from one time to the next.
+        # PyTorch's product of a sparse matrix takes four times as long on a CPU (MKL), and on a GPU
+        # (cuSPARSE) its last bits differ from one time to the next.
         return _weighted_sums(starts, rows, values[order], dense)
 
     def to_dense(
