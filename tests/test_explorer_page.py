@@ -129,7 +129,7 @@ def test_hover_and_click_a_point(browser, study):
 
 
 def test_what_a_point_says_stays_inside_the_window(browser, study):
-    folder, _, _, pairs = study
+    folder, *_ = study
     with opened(browser, folder / "one" / "index.html") as page:
         bottom = page.locator("canvas").bounding_box()
         # A window that ends where the plot does: its lowest points have no room below.
