@@ -1,6 +1,7 @@
 """The language model up to a hook, against plain transformers."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -206,6 +207,20 @@ class TestModelFacts:
     )
     def test_unknown(self, name):
         assert model_facts(name) == {}
+
+
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_mid"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_loading_a_whole_model_warns_of_nothing(folders, architecture, point):
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        LanguageModel(folders[architecture], f"blocks.1.{point}", dtype="float32")
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert said == []
 
 
 @pytest.fixture
