@@ -399,7 +399,7 @@ def _load_report() -> Iterator[list[str]]:
     source = logging.getLogger("transformers.modeling_utils")
     handler, before = Handler(), (source.level, source.propagate)
     source.addHandler(handler)
-    # At the level of warnings itself transformers would also warn, on the terminal, of layers that it
+    # At the level of warnings itself transformers also warns, on the terminal, of layers that it
     # has not sharded, which nobody asked it to do.
     source.setLevel(logging.WARNING - 1)
     source.propagate = False
