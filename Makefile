@@ -88,7 +88,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	touch $@
 
 # Training side by side with SAELens and dictionary_learning, on the default study's activations.
-# The speed of the last three follows their L0, so these are whole runs: two hours of them.
+# The speed of ReLU, JumpReLU and Gated follows their L0, so theirs are whole runs: about two hours.
 bench-training: $(VENV)/.run $(PEERS)/.done
 	$(BIN)/snakemake --cores $(CORES) --until cache_activations
 	$(PEERS)/bin/python benchmarks/training.py all --architecture topk batchtopk --d-sae 2304 9216

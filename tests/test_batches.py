@@ -248,13 +248,17 @@ def test_shards_that_end_in_short_runs_still_fill_a_batch(tmp_path, lengths, bat
     assert len(torch.cat(batches).unique()) > 0.8 * sum(lengths)
 
 
+def read_ahead(batches, monkeypatch):
+    """Let a thread read ahead as for a GPU, but leave the batches where they are."""
+    monkeypatch.setattr(batches, "_copying", "a stream")
+    monkeypatch.setattr(batches, "_moved", lambda tensor: tensor)
+
+
 def test_a_thread_that_reads_ahead_changes_nothing(tmp_path, monkeypatch):
     shards = write_shards(tmp_path, counting(700), [300, 250, 150])
     plain = [batch.clone() for batch in islice(ShuffledBatches(shards, 64, 128, 0), 30)]
     batches = ShuffledBatches(shards, 64, 128, 0)
-    # As for a GPU, but with the batches left where they are.
-    monkeypatch.setattr(batches, "_copying", "a stream")
-    monkeypatch.setattr(batches, "_moved", lambda tensor: tensor)
+    read_ahead(batches, monkeypatch)
     for start in (0, 7):
         with closing(batches.starting_at(start)) as ahead:
             for expected, found in zip(plain[start:], ahead, strict=False):
@@ -264,8 +268,7 @@ def test_a_thread_that_reads_ahead_changes_nothing(tmp_path, monkeypatch):
 def test_an_error_of_a_thread_that_reads_ahead_arrives(tmp_path, monkeypatch):
     shards = write_shards(tmp_path, counting(300), [300])
     batches = ShuffledBatches(shards, 64, 128, 0)
-    monkeypatch.setattr(batches, "_copying", "a stream")
-    monkeypatch.setattr(batches, "_moved", lambda tensor: tensor)
+    read_ahead(batches, monkeypatch)
     damage(shards.paths[0], counting(300)[200])
     with pytest.raises(StudyError, match=r"0\.h5: activations cannot be read, the file is damaged"):
         list(islice(batches, 20))
@@ -285,6 +288,14 @@ def test_a_damaged_row_is_found(tmp_path):
     damage(shards.paths[0], counting(300)[299])
     with pytest.raises(StudyError, match=r"0\.h5: activations cannot be read, the file is damaged"):
         list(islice(ShuffledBatches(shards, 64, 128, 0), 20))
+
+
+def test_shards_of_two_precisions_are_an_error(tmp_path):
+    x, sequence = counting(128), np.arange(128) // 16
+    paths = [write_shard(tmp_path / "0.h5", x, sequence)]
+    paths.append(write_shard(tmp_path / "1.h5", x, sequence + 8, dtype="float16"))
+    with pytest.raises(StudyError, match=r"1\.h5: .* \(stored as float16, expected float32\)"):
+        next(iter(ShuffledBatches(ActivationShards(paths), 256, 256, 0)))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import torch
 from paths import PATHS, products
 from sae_stitching import selection
 from sae_stitching.activations import cache_shard
-from sae_stitching.architectures import ARCHITECTURES
 from sae_stitching.batches import ActivationShards
 from sae_stitching.language_model import LanguageModel
 from sae_stitching.sae import fingerprint
@@ -16,15 +15,25 @@ from sae_stitching.sources import make_random_model
 from sae_stitching.sparse import SparseCodes
 from sae_stitching.store import write_hdf5
 from sae_stitching.training import Objective, Trainer
-from shards import write_shards
 from test_resume import small_config, taken_up_and_whole
 from test_selection import DTYPES, many_values
 from test_sparse import dense_codes, normal
-from test_training import DEFAULTS, activations, compare, planted, random_parameters
+from test_training import (
+    ALL,
+    DEFAULTS,
+    activations,
+    compare,
+    planted_config,
+    planted_data,
+    random_parameters,
+    recovered,
+)
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+# What is tested runs nowhere else: on a CPU other code selects, adds up and moves entries.
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here"
+)
 
-ALL = sorted(ARCHITECTURES)
 exact = {"rtol": 1e-12, "atol": 1e-12}
 
 
@@ -116,35 +125,28 @@ def test_products_in_bfloat16_are_close(architecture, path):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    features, x = planted()
-    shards = write_shards(tmp_path_factory.mktemp("planted"), x, [3000, 1000, 4000])
-    return features, x, shards
+    return planted_data(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_training_recovers_the_planted_dictionary(data, architecture):
     features, x, shards = data
-    changes = {"jumprelu": {"bandwidth": 1.0}, "gated": {"sparsity_coefficient": 3.0}}
-    config = replace(DEFAULTS, architecture=architecture, **changes.get(architecture, {}))
-    trainer = Trainer(replace(config, device="auto"), shards)
+    trainer = Trainer(replace(planted_config(architecture), device="auto"), shards)
     assert trainer.device.type == "cuda"
     sae = trainer.train("planted")
     assert sae.W_dec.device.type == "cpu"
-    W_dec = torch.nn.functional.normalize(sae.W_dec, dim=1)
-    assert (features @ W_dec.T).max(1).values.mean() > 0.9
-    error = (x - sae.decode(sae.encode(x))).square().sum()
-    assert error / (x - x.mean(0)).square().sum() < 0.25
+    recovered(sae, features, x)
 
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_the_first_steps_are_those_of_a_cpu(data, architecture):
     config = replace(DEFAULTS, architecture=architecture, steps=5, lr=1e-4)
-    losses = {}
+    trained = {}
     for device in ("cpu", "cuda"):
         trainer = Trainer(replace(config, device=device), data[2])
         trainer.train(device)
-        losses[device] = [parameter.detach().cpu() for parameter in trainer.parameters.values()]
-    for on_cpu, on_gpu in zip(*losses.values(), strict=True):
+        trained[device] = [parameter.detach().cpu() for parameter in trainer.parameters.values()]
+    for on_cpu, on_gpu in zip(*trained.values(), strict=True):
         # Adam's first steps have the size of the learning rate, however small a gradient is.
         torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=3e-4)
         assert torch.isclose(on_gpu, on_cpu, rtol=0, atol=2e-5).double().mean() > 0.95

@@ -160,7 +160,7 @@ save_sae(sae, sys.argv[4], study="test", provenance={})
 def test_sigkill_at_any_moment(shards, tmp_path):
     """The real thing: a process that is killed while it trains and while it saves."""
     tests = Path(__file__).parent
-    steps = 500
+    steps = 1500
     target = tmp_path / "sae.h5"
     command = [sys.executable, "-c", SCRIPT, str(tests), str(tests.parent / "workflow_scripts")]
     command += [str(tmp_path), str(target), str(steps)]

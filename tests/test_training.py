@@ -386,23 +386,32 @@ def planted(seed=0):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
+    return planted_data(tmp_path_factory.mktemp("planted"))
+
+
+def planted_data(folder):
     features, x = planted()
-    shards = write_shards(tmp_path_factory.mktemp("planted"), x, [3000, 1000, 4000])
-    return features, x, shards
+    return features, x, write_shards(folder, x, [3000, 1000, 4000])
 
 
 @pytest.fixture(scope="module", params=ALL)
 def trained(request, data):
-    # Thresholds that start low, and a gate that stays open, need more to find so few features.
-    changes = {"jumprelu": {"bandwidth": 1.0}, "gated": {"sparsity_coefficient": 3.0}}
-    config = replace(DEFAULTS, architecture=request.param, **changes.get(request.param, {}))
-    trainer = Trainer(config, data[2])
+    trainer = Trainer(planted_config(request.param), data[2])
     return trainer, trainer.train("planted")
 
 
+def planted_config(architecture):
+    # Thresholds that start low, and a gate that stays open, need more to find so few features.
+    changes = {"jumprelu": {"bandwidth": 1.0}, "gated": {"sparsity_coefficient": 3.0}}
+    return replace(DEFAULTS, architecture=architecture, **changes.get(architecture, {}))
+
+
 def test_training_recovers_the_planted_dictionary(data, trained):
-    features, x, _ = data
-    _, sae = trained
+    recovered(trained[1], *data[:2])
+
+
+def recovered(sae, features, x):
+    """The SAE has the planted features among its decoder directions, and reconstructs x."""
     W_dec = torch.nn.functional.normalize(sae.W_dec, dim=1)
     best = (features @ W_dec.T).max(1).values
     assert best.mean() > 0.9

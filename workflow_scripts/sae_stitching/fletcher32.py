@@ -1,4 +1,8 @@
-"""HDF5's checksum of chunks, computed without Python's lock."""
+"""HDF5's checksum of chunks, computed without Python's lock.
+
+numcodecs has this checksum too, but holds the lock, divides at every word, and writes a sum that is
+a multiple of 65535 otherwise than HDF5.
+"""
 
 import numpy as np
 from numba import njit

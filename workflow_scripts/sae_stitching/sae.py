@@ -309,8 +309,8 @@ def load_decoder(path: str | Path, *, study: str | None = None, double: bool = F
         dtype = torch.float64 if double else torch.float32
         W_dec, b_dec = (torch.empty(file[name].shape, dtype=dtype) for name in ("W_dec", "b_dec"))
         # HDF5 converts as it reads, a block at a time.
-        file["W_dec"].read_rows(0, W_dec.numpy())
-        file["b_dec"].read_rows(0, b_dec.numpy())
+        file["W_dec"].read_direct(W_dec.numpy())
+        file["b_dec"].read_direct(b_dec.numpy())
         return Decoder(W_dec, b_dec, architecture, found)
 
 

@@ -201,16 +201,10 @@ class Dataset(h5py.Dataset):
         with _naming(self._place):
             return super().__getitem__(*arguments, **options)
 
-    def read_rows(self, first: int, into: np.ndarray) -> None:
-        """Fill an array with the rows from `first` on.
-
-        Short runs of rows take several times as long through slices or `read_direct`, which spend
-        it on their arguments.
-        """
-        rows = self.id.get_space()
-        rows.select_hyperslab((first, *[0] * (into.ndim - 1)), into.shape)
+    def read_direct(self, *arguments: Any, **options: Any) -> None:
+        """Fill an array, converting as it is read."""
         with _naming(self._place):
-            self.id.read(h5py.h5s.create_simple(into.shape), rows, into)
+            super().read_direct(*arguments, **options)
 
     def read_chunks(self, firsts: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
         """Fill ``into[places[n]]`` with the chunk that begins at row ``firsts[n]``, and check it.
@@ -230,6 +224,8 @@ class Dataset(h5py.Dataset):
         from sae_stitching.fletcher32 import first_damaged
 
         with _naming(self._place):
+            if into.dtype != self.dtype:
+                raise OSError(f"stored as {self.dtype}, expected {into.dtype}")
             descriptor, rows, starts = self._chunks
             checksums = np.zeros((len(firsts), 1), "<u4")
             wanted = zip(starts[firsts // rows].tolist(), places.tolist(), checksums, strict=True)
