@@ -687,7 +687,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         cache,
     ),
     (
-        "tokens.h5: belongs to study 'other', expected 'test'; delete it and run again",
+        "tokens.h5: belongs to study 'other', expected 'test'; move it back and run again",
         lambda: set_hdf5("tokens.h5", attribute("study", "other")),
         cache,
     ),
@@ -725,7 +725,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: ActivationShards(["train.h5", "eval.h5"]),
     ),
     (
-        "train.h5: belongs to study 'other', expected 'test'; delete it and run again",
+        "train.h5: belongs to study 'other', expected 'test'; move it back and run again",
         lambda: set_hdf5("train.h5", attribute("study", "other")),
         train,
     ),
@@ -883,7 +883,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         swap,
     ),
     (
-        "subgraphs.h5: belongs to study 'other', expected 'test'; delete it and run again",
+        "subgraphs.h5: belongs to study 'other', expected 'test'; move it back and run again",
         lambda: set_hdf5("subgraphs.h5", attribute("study", "other")),
         step,
     ),
@@ -997,7 +997,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         encode,
     ),
     (
-        "small.h5: belongs to study 'other', expected 'test'; delete it and run again",
+        "small.h5: belongs to study 'other', expected 'test'; move it back and run again",
         lambda: set_hdf5("small.h5", attribute("study", "other")),
         encode,
     ),

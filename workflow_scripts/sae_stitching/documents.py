@@ -6,6 +6,7 @@ memory at a time (a dataset: one record).
 
 import bz2
 import glob
+import hashlib
 import html
 import itertools
 import logging
@@ -28,7 +29,7 @@ from mwparserfromhell.nodes import (
 )
 from mwparserfromhell.wikicode import Wikicode
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, in_the_way, unreadable
 from sae_stitching.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def read_documents(
                 f"text.source: source {text['source']!r} is of kind {source['kind']!r}, "
                 "which holds no text; choose one of kind 'mediawiki-dump'"
             )
-        documents = read_mediawiki_dump(path)
+        documents = read_mediawiki_dump(path, source.get("sha256"))
     return itertools.islice(documents, text.get("max_documents"))
 
 
@@ -106,7 +107,7 @@ def _decode(path: str) -> str:
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
-        raise StudyError(f"text.files: {path}: cannot be read ({error.strerror})") from error
+        raise unreadable(f"text.files: {path}", error, f"cannot be read ({error})") from error
     if (position := raw.find(b"\0")) >= 0:
         raise StudyError(
             f"text.files: {path}: zero byte at position {position}, so it is a binary file or "
@@ -333,11 +334,12 @@ _DOUBLED_COMMA = re.compile(r",(?:\s*,)+")
 _SPACES = re.compile(r"[ \t\u00a0\u2002-\u200b\u202f]+")
 
 
-def read_mediawiki_dump(path: Path) -> Iterator[str]:
+def read_mediawiki_dump(path: Path, sha256: str | None = None) -> Iterator[str]:
     """Read the articles of a MediaWiki XML export (`.bz2` or plain) as plain text.
 
     Pages outside the article namespace and redirects are left out. See `strip_markup` for what
-    remains of a page.
+    remains of a page. With the checksum that the file should have, a damaged one is told from one
+    that never was such an export.
 
     Raises
     ------
@@ -346,10 +348,10 @@ def read_mediawiki_dump(path: Path) -> Iterator[str]:
     """
     if not path.is_file():
         raise StudyError(f"{path}: no such file; fetch the source again")
-    return _articles(path)
+    return _articles(path, sha256)
 
 
-def _articles(path: Path) -> Iterator[str]:
+def _articles(path: Path, sha256: str | None) -> Iterator[str]:
     progress = Progress(path.stat().st_size, f"read {path.name}", unit="bytes")
     media = {"file", "image", "media", "category"}
     n_articles = 0
@@ -378,13 +380,18 @@ def _articles(path: Path) -> Iterator[str]:
                     n_articles += 1
                     yield document
         except (ElementTree.ParseError, EOFError, OSError) as error:
-            raise StudyError(
-                f"{path}: not a whole MediaWiki XML export ({_one_line(error)}); "
-                "delete it and fetch the source again"
-            ) from error
+            sound = sha256 and not in_the_way(error) and _sha256(path) == sha256.lower()
+            remedy = "correct the source" if sound else "delete it and fetch the source again"
+            otherwise = f"not a whole MediaWiki XML export ({_one_line(error)}); {remedy}"
+            raise unreadable(path, error, otherwise) from error
     if not n_articles:
         raise StudyError(f"{path}: holds no article; is it a MediaWiki XML export?")
     logger.info("%s: %d articles", path.name, n_articles)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _article(page: ElementTree.Element, media: frozenset[str]) -> str:

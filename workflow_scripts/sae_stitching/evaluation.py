@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, unreadable
 from sae_stitching.store import replacing
 
 # torch takes seconds to load, and figures and tables only read what is stored.
@@ -127,8 +127,8 @@ def _read_row(path: str | Path) -> dict[str, Any]:
         row = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; run again to have it made") from None
-    except ValueError as error:
-        raise StudyError(f"{path}: not JSON ({error}); delete it and run again") from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, f"not JSON ({error}); delete it and run again") from error
     if not isinstance(row, dict):
         raise StudyError(f"{path}: holds no row of a table; delete it and run again")
     return row

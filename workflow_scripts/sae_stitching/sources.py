@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, unreadable
 from sae_stitching.store import replacing
 
 logger = logging.getLogger(__name__)
@@ -168,9 +168,11 @@ def prepare_gguf_model(gguf: Path, folder: Path) -> None:
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # tokenizers raises nothing more special for a vocabulary
-        raise StudyError(
-            f"{gguf}: not a GGUF language model that transformers reads "
-            f"({' '.join(str(error).split())[:300]})"
+        raise unreadable(
+            gguf,
+            error,
+            "not a GGUF language model that transformers reads "
+            f"({' '.join(str(error).split())[:300]})",
         ) from error
     # Or save_pretrained would want to write GGUF's quantisation back.
     vars(model.config).pop("quantization_config", None)

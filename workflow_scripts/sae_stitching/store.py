@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sae_stitching.errors import StudyError, WriteError
+from sae_stitching.errors import StudyError, WriteError, error_number, unreadable
 
 # Files are handed out as Any: by h5py's own types whatever is read from one may be a group, a
 # dataset, a type or nothing, which every reader would have to tell apart again.
@@ -62,13 +61,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def _remedy(error: Exception, folder: Path) -> str:
     """What is wrong with the disk or the folder, if that is what `error` is about."""
-    # HDF5 says it in the text, which it does not always do as an OSError.
-    said = re.search(r"errno = (\d+)", str(error))
-    number = int(said[1]) if said else getattr(error, "errno", None)
+    number = error_number(error)
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{os.strerror(number)}); free some space on its disk"
     if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(folder) in str(error):
         return f"{os.strerror(number)}); see to it that you may write to its folder"
+    if number is not None and "unable to lock file" in str(error):
+        reason = f"its file system gives no locks: {os.strerror(number)}"
+        return f"{reason}); set HDF5_USE_FILE_LOCKING=FALSE"
     return ""
 
 
@@ -123,12 +123,9 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
         file = _Reader(path, "r")
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; run again to have it made") from None
-    except PermissionError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
     except (OSError, RuntimeError) as error:
-        raise StudyError(
-            f"{path}: not a readable HDF5 file ({_one_line(error)}); delete it and run again"
-        ) from error
+        damaged = f"not a readable HDF5 file ({_one_line(error)}); delete it and run again"
+        raise unreadable(path, error, damaged) from error
     with file:
         with _naming(lambda: (path, "its attributes")):
             checksum = file.attrs.get(_CHECKSUM)
@@ -143,6 +140,11 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
                 f"{path}: holds {found!r}, expected {format!r}; is it the file of another rule?"
             )
         version = int(file.attrs.get("format_version", 0))
+        if version > FORMAT_VERSION:
+            raise StudyError(
+                f"{path}: format version {version}, this code reads {FORMAT_VERSION}; a newer "
+                "version of the workflow wrote it: update this one, or work in another folder"
+            )
         if version != FORMAT_VERSION:
             raise StudyError(
                 f"{path}: format version {version}, this code reads {FORMAT_VERSION}; "
@@ -151,7 +153,7 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
         if study is not None and file.attrs.get("study") != study:
             raise StudyError(
                 f"{path}: belongs to study {file.attrs.get('study')!r}, expected {study!r}; "
-                "delete it and run again"
+                "move it back and run again"
             )
         yield file
 
@@ -231,8 +233,7 @@ class Dataset(h5py.Dataset):
             wanted = zip(starts[firsts // rows].tolist(), places.tolist(), checksums, strict=True)
             for start, place, checksum in wanted:
                 chunk = into[place, :rows]
-                if os.preadv(descriptor, [chunk.data, checksum.data], start) < chunk.nbytes + 4:
-                    raise OSError("the file ends too early")
+                _read_whole(descriptor, (chunk, checksum), start)
             words = into.view(np.uint16).reshape(len(into), -1)
             n_words = rows * words.shape[1] // into.shape[1]
             if first_damaged(words[:, :n_words], places, checksums[:, 0]) >= 0:
@@ -255,6 +256,20 @@ class Dataset(h5py.Dataset):
         return self.file.filename, self.name
 
 
+def _read_whole(descriptor: int, arrays: tuple[np.ndarray, ...], start: int) -> None:
+    """Fill the arrays with what lies one after the other from `start` on."""
+    rest = [memoryview(array).cast("B") for array in arrays]
+    while rest:
+        n = os.preadv(descriptor, rest, start)
+        if not n:
+            raise OSError("the file ends too early")
+        start += n
+        # A network file system may give less at a time than there is.
+        while rest and n >= len(rest[0]):
+            n -= len(rest.pop(0))
+        rest[:1] = [rest[0][n:]] if rest else []
+
+
 class _Attributes(h5py.AttributeManager):
     path = ""
 
@@ -271,18 +286,18 @@ def _naming(place: Callable[[], tuple[str | Path, Any]]) -> Iterator[None]:
     """Name file and dataset in what HDF5 complains of."""
     try:
         yield
-    except KeyError as error:
+    except (KeyError, OSError, RuntimeError) as error:
         path, what = place()
-        raise StudyError(
-            f"{path}: {str(what).removeprefix('/')} is missing; delete it and run again"
-        ) from error
-    except (OSError, RuntimeError) as error:
-        path, what = place()
-        raise StudyError(
-            f"{path}: {str(what).removeprefix('/')} cannot be read, the file is damaged "
-            f"({_one_line(error)}); "
-            "delete it and run again"
-        ) from error
+        what = str(what).removeprefix("/")
+        if isinstance(error, KeyError):
+            damaged = f"{what} is missing; delete it and run again"
+        else:
+            damaged = (
+                f"{what} cannot be read, the file is damaged ({_one_line(error)}); "
+                "delete it and run again"
+            )
+        # h5py has a KeyError also for what cannot be looked up since the disk does not answer.
+        raise unreadable(path, error, damaged) from error
 
 
 def _attributes_checksum(file: h5py.File) -> str:

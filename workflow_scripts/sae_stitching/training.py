@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -24,6 +25,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ from torch.nn.utils import clip_grad_norm_
 from sae_stitching import hardware
 from sae_stitching.architectures import ARCHITECTURES, Architecture, Parameters
 from sae_stitching.batches import ActivationShards, ShuffledBatches
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, unreadable
 from sae_stitching.progress import Progress
 from sae_stitching.sae import SAE
 from sae_stitching.selection import largest_of_token
@@ -491,10 +493,19 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
-            raise StudyError(
-                f"{path}: not a readable checkpoint ({type(error).__name__}); delete it and run "
-                "again"
-            ) from error
+            # So speak damaged pickles and archives. A device that fails, say, is no damage.
+            damage = isinstance(error, UnpicklingError | EOFError | OSError | ValueError | KeyError)
+            if damage or re.search("PytorchStreamReader|inline_container|hasRecord", str(error)):
+                otherwise = (
+                    f"not a readable checkpoint ({type(error).__name__}); delete it and run again"
+                )
+            else:
+                said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                otherwise = (
+                    f"cannot be read ({said}); run again, and if this stays so move it away: "
+                    "training then begins anew"
+                )
+            raise unreadable(path, error, otherwise) from error
         for name, tensor in self.parameters.items():
             tensor.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])

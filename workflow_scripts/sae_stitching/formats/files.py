@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_stitching.errors import StudyError
+from sae_stitching.errors import StudyError, unreadable
 
 
 class Settings:
@@ -43,7 +43,7 @@ class Settings:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
+            raise unreadable(path, error, f"cannot be read ({error})") from error
         except (ValueError, RecursionError) as error:
             raise StudyError(f"{path}: not JSON ({error}); get the file again") from error
         if not isinstance(values, dict):
@@ -167,6 +167,9 @@ def read_safetensors(path: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        # Of whatever cannot be opened the library says that there is no such file.
+        with open(path, "rb"):
+            pass
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(path, "safetensors", error) from error
@@ -221,4 +224,4 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
 
 def _unreadable(path: str, kind: str, error: Exception) -> StudyError:
     said = " ".join(str(error).split()).partition(". ")[0][:200] or type(error).__name__
-    return StudyError(f"{path}: not a whole {kind} file ({said}); get it again")
+    return unreadable(path, error, f"not a whole {kind} file ({said}); get it again")
