@@ -1,14 +1,13 @@
 # SAE stitching: from text and a language model to the figures of Leask, Bussmann et al. (2025).
 #
-# config.yaml is the default study; another one is used as --configfile presets/<name>.yaml.
+# config.yaml is the default study; another one is used as --configfile presets/<name>.yaml. Both are
+# read by rules/common.smk and not by configfile:, which takes the last of a repeated key without a
+# word, and turns an SAE's name such as 016 into 14.
 # Everything is written to results/<study>/, bar downloads, which all studies share.
 
 from snakemake.utils import min_version
 
 min_version("9.20")
-
-
-configfile: workflow.source_path("config.yaml")
 
 
 include: "rules/common.smk"

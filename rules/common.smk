@@ -6,8 +6,6 @@ import sys
 from itertools import combinations
 from pathlib import Path
 
-import yaml
-
 _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
@@ -20,20 +18,18 @@ from sae_stitching.published import PUBLISHED
 from sae_stitching.study import (
     families,
     is_jumprelu,
-    load_study,
-    own_stitched,
+    read_study,
     sae_sizes,
     seed_groups,
     stitched_sources,
 )
 
-_default = yaml.safe_load((Path(workflow.basedir) / "config.yaml").read_text("utf-8"))
-
 try:
-    study = load_study(
-        own_stitched(config, _default),
-        schema_path=Path(workflow.basedir) / "schemas" / "config.schema.yaml",
-        base=workflow.basedir,
+    study = read_study(
+        workflow.basedir,
+        workflow.config_settings.configfiles,
+        workflow.config_settings.config_args,
+        alone=workflow.config_settings.replace_workflow_config,
     )
 except StudyError as error:
     # Snakemake would put the place in this file around it; the place that matters is the key.

@@ -21,6 +21,7 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError, validators
 
 from sae_stitching import formats, language_model
+from sae_stitching.config_files import WrittenFloat, WrittenInt, join_key, read_config, shorten
 from sae_stitching.errors import StudyError
 from sae_stitching.published import PUBLISHED
 
@@ -28,6 +29,45 @@ MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
 #: Values of text.source that are no names of sources.
 TEXT_WITHOUT_SOURCE = ("files", "dataset")
+
+
+def read_study(
+    base: str | Path, files: Iterable[str | Path], arguments: Iterable[str], *, alone: bool = False
+) -> dict[str, Any]:
+    """Read the config of a command line, check it and resolve it.
+
+    Parameters
+    ----------
+    base
+        Folder of the Snakefile, which has ``config.yaml`` and ``schemas/`` in it.
+    files, arguments
+        What follows ``--configfile`` and ``--config``.
+    alone
+        Leave ``config.yaml`` out where files or arguments are given.
+
+    Returns
+    -------
+    dict
+        As of `load_study`.
+
+    Raises
+    ------
+    StudyError
+        For the first problem found; with the place where the key was written, if it was.
+    """
+    base = Path(base)
+    default = read_config([base / "config.yaml"])
+    given = read_config(files, arguments)
+    config = given if alone and given.values else given.over(default)
+    try:
+        return load_study(
+            own_stitched(config.values, default.values),
+            base / "schemas" / "config.schema.yaml",
+            base,
+        )
+    except StudyError as error:
+        place = config.place(str(error))
+        raise StudyError(f"{place}: {error}" if place else str(error)) from error
 
 
 def load_study(
@@ -38,7 +78,7 @@ def load_study(
     Parameters
     ----------
     config
-        As Snakemake has it after merging: config.yaml with presets and command line over it.
+        The default study with presets and command line over it.
     schema_path
         The JSON schema of the config, as YAML.
     base
@@ -107,7 +147,7 @@ def own_stitched(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[
     if given != default.get("stitched") or config.get("saes") == default.get("saes"):
         return dict(config)
     try:
-        known = {str(entry.get("name", entry.get("d_sae"))) for entry in config["saes"]}
+        known = {str(entry.get("name", entry["d_sae"])) for entry in config["saes"]}
         known |= {str(recipe["name"]) for recipe in given}
         parts = [{"swap": [], "insert": [], **recipe} for recipe in given]
         needed = {str(name) for recipe in parts for name in stitched_sources(recipe)}
@@ -154,9 +194,6 @@ def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-# The schema: reading it, and filling in its defaults
-
-
 def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
     """Trained SAEs of different sizes that share architecture and seed, in order of size.
 
@@ -178,6 +215,9 @@ def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[st
     return {key: [sizes[d_sae] for d_sae in sorted(sizes)] for key, sizes in found.items()}
 
 
+# The schema: reading it, and filling in its defaults
+
+
 @cache
 def _read_schema(path: str) -> dict[str, Any]:
     return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -187,11 +227,44 @@ def _whole_pattern(
     _validator: Any, pattern: str, instance: Any, _schema: Any
 ) -> Iterator[ValidationError]:
     # Python's $ also matches before a final newline, which no name may have.
-    if isinstance(instance, str) and not re.fullmatch(pattern, instance):
+    text = _as_text(instance)
+    if text is not None and not re.fullmatch(pattern, text):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-_Validator: Any = validators.extend(Draft202012Validator, {"pattern": _whole_pattern})
+def _whole_length(
+    _validator: Any, most: int, instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    text = _as_text(instance)
+    if text is not None and len(text) > most:
+        yield ValidationError(f"{instance!r} is too long")
+
+
+def _as_text(instance: Any) -> str | None:
+    """A text, or a number that stands for one: the name of an SAE, say."""
+    is_text = isinstance(instance, str | int) and not isinstance(instance, bool)
+    return str(instance) if is_text else None
+
+
+def _type_as_written(
+    validator: Any, kinds: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, instance, schema)
+    # A whole number may be a name, but 1.0 would be called 1.
+    if isinstance(instance, float) and "string" in _kinds(schema):
+        yield ValidationError(f"{instance!r} is no text")
+    if _misread(instance) and "string" not in _kinds(schema):
+        yield ValidationError(f"{instance!r} is not the number that is written")
+
+
+def _misread(value: Any) -> bool:
+    return isinstance(value, WrittenInt | WrittenFloat) and value.misread
+
+
+_Validator: Any = validators.extend(
+    Draft202012Validator,
+    {"pattern": _whole_pattern, "maxLength": _whole_length, "type": _type_as_written},
+)
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -199,8 +272,8 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise StudyError(f"{_join(path, key)}: the key is not text; put it in quotes")
-        return {str(key): _plain(item, _join(path, key)) for key, item in value.items()}
+                raise StudyError(f"{join_key(path, key)}: the key is not text; put it in quotes")
+        return {str(key): _plain(item, join_key(path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
@@ -234,11 +307,13 @@ def _fill(value: Any, schema: Mapping[str, Any], validator: Any) -> Any:
         return [_fill(item, items, validator) for item in value]
     # One spelling for one number: a parameter that went from 2 to 2.0 would count as changed.
     kinds = {kind for rule in rules for kind in _kinds(rule)}
-    if isinstance(value, float) and "integer" in kinds:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if "string" in kinds:
+        return str(value)
+    if "integer" in kinds:
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and "number" in kinds:
-        return float(value)
-    return value
+    return float(value) if "number" in kinds else _plain_number(value)
 
 
 def _rules(value: Any, schema: Mapping[str, Any], validator: Any) -> Iterator[Mapping[str, Any]]:
@@ -280,13 +355,13 @@ def _complaint(error: ValidationError, schema: Mapping[str, Any]) -> str:
     value: Any = error.instance
     wanted: Any = error.validator_value
     if "propertyNames" in error.absolute_schema_path:
-        path = _join(path, value)
+        path = join_key(path, value)
     if error.validator == "additionalProperties":
         key = next(key for key in value if key not in rule["properties"])
-        return f"{_join(path, key)}: unknown key; {_known_key(key, rule, schema)}"
+        return f"{join_key(path, key)}: unknown key; {_known_key(key, rule, schema)}"
     if error.validator == "required":
         key = next(key for key in wanted if key not in value)
-        return f"{_join(path, key)}: this key is missing, and it has no default; give it"
+        return f"{join_key(path, key)}: this key is missing, and it has no default; give it"
     where = path or "config"
     if error.validator == "type":
         return f"{where}: {_type_complaint(value, rule)}"
@@ -298,6 +373,8 @@ def _complaint(error: ValidationError, schema: Mapping[str, Any]) -> str:
         return f"{where}: {_show(value)} is unknown; {remedy or 'choose ' + _or(rule['enum'])}"
     if error.validator == "pattern":
         return f"{where}: {_show(value)} is not allowed; {remedy}"
+    if error.validator == "maxLength":
+        return f"{where}: the text has {len(str(value))} characters; give at most {wanted}"
     if error.validator == "minLength":
         return f"{where}: the text is empty; give one or remove the key"
     if error.validator in ("minItems", "maxItems"):
@@ -339,6 +416,8 @@ def _type_complaint(value: Any, rule: Mapping[str, Any]) -> str:
             return f"{_show(value)} is text, not a list; write [{_show(value)}]"
         return f"{_show(value)} is text, not {wanted}; give {wanted}"
     if isinstance(value, int | float):
+        if _misread(value) and "string" not in kinds:
+            return f"YAML reads {value} as {_plain_number(value)}; write the number that is meant"
         if "string" in kinds:
             return f'{value} is a number, not text; put it in quotes: "{value}"'
         if "integer" in kinds:
@@ -348,6 +427,10 @@ def _type_complaint(value: Any, rule: Mapping[str, Any]) -> str:
         remedy = "begin each entry with '- '" if kinds == ["array"] else f"give {wanted}"
         return f"this is a mapping, not {wanted}; {remedy}"
     return f"this is a list, not {wanted}; give {wanted}"
+
+
+def _plain_number(value: float) -> float:
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _as_number(value: Any) -> float | None:
@@ -389,25 +472,14 @@ def _range(rule: Mapping[str, Any]) -> str:
 def _path(parts: Iterable[str | int]) -> str:
     path = ""
     for part in parts:
-        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, part)
+        path = f"{path}[{part}]" if isinstance(part, int) else join_key(path, part)
     return path
-
-
-def _join(path: str, key: Any) -> str:
-    # A key may be any text, line breaks and colons among it.
-    plain = isinstance(key, str) and re.fullmatch(r"[\w.-]+( [\w.-]+)*", key)
-    shown = key if plain else _shorten(repr(key))
-    return f"{path}.{shown}" if path else shown
 
 
 def _show(value: Any) -> str:
     if value is None or isinstance(value, bool | dict | list):
-        return _shorten(json.dumps(value))
-    return _shorten(repr(value))
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
+        return shorten(json.dumps(value))
+    return shorten(str(value) if isinstance(value, WrittenInt | WrittenFloat) else repr(value))
 
 
 def _or(choices: Iterable[str]) -> str:
