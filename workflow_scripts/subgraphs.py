@@ -7,9 +7,10 @@ from sae_stitching.threshold import load_threshold_curve
 
 with job(snakemake) as origin:
     threshold = snakemake.params.job["threshold"]
-    if threshold == "auto":
-        threshold = load_threshold_curve(snakemake.input.curve, study=origin["study"]).best
     similarity = load_similarity(snakemake.input.similarity, study=origin["study"])
+    if threshold == "auto":
+        curve = load_threshold_curve(snakemake.input.curve, study=origin["study"])
+        threshold = curve.best_from(similarity.floor)
     subgraphs = connected_subgraphs(similarity, threshold)
     write_graph(similarity, subgraphs, snakemake.output.graph)
     write_subgraphs(subgraphs, snakemake.output.subgraphs, **origin)

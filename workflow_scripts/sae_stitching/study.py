@@ -121,8 +121,11 @@ def load_study(
     _check_sources(study["sources"])
     _resolve_model(study, Path(base))
     _resolve_text(study, Path(base))
+    _check_documents(study["text"])
     _check_shards(study)
+    _check_positions(study)
     _resolve_saes(study, Path(base))
+    _check_batches(study)
     _check_paper(study)
     _resolve_stitched(study)
     _resolve_stitching(study)
@@ -507,7 +510,9 @@ def _check_sources(sources: Mapping[str, Any]) -> None:
             raise StudyError(
                 f"sources.{name}: text.source has its own meaning for this name; choose another"
             )
-        if source["kind"] == "random-model" and source["d_model"] % (2 * source["n_heads"]):
+        if source["kind"] != "random-model":
+            continue
+        if source["d_model"] % (2 * source["n_heads"]):
             raise StudyError(
                 f"sources.{name}.d_model: {source['d_model']} does not suit {source['n_heads']} "
                 f"heads; give a multiple of {2 * source['n_heads']}"
@@ -521,6 +526,12 @@ def _resolve_model(study: dict[str, Any], base: Path) -> None:
     layer = _with_key("model.hook", language_model.parse_hook, model["hook"])[0]
     if name in sources:
         facts = sources[name]
+        # Of the random ones GPT-2 alone has LayerNorm.
+        if model["center_writing_weights"] and facts.get("architecture", "gpt2") != "gpt2":
+            raise StudyError(
+                f"model.center_writing_weights: {name} normalises by RMS, which sees the mean, so "
+                "centring would change the model; only LayerNorm models allow it"
+            )
         if facts["kind"] not in MODEL_KINDS:
             raise StudyError(
                 f"model.name: {name} is a source of kind {facts['kind']}, not a model; "
@@ -625,6 +636,48 @@ def _match(pattern: str, base: Path, key: str) -> list[str]:
         f"{key}: no file matches {pattern}; check the path (a relative one starts from the "
         "working directory)"
     )
+
+
+def _check_documents(text: Mapping[str, Any]) -> None:
+    # Each document is held out as a whole or not at all.
+    if text["max_documents"] == 1:
+        raise StudyError(
+            "text.max_documents: of 1 document none is left to train on, or none to evaluate on; "
+            "give 2 or more"
+        )
+    if text["source"] == "files" and text["separator"] is None and len(text["files"]) == 1:
+        raise StudyError(
+            f"text.files: {text['files'][0]} is the only file, and so the only document, of which "
+            "none is left to train on, or none to evaluate on; give text.separator, or more files"
+        )
+
+
+def _check_positions(study: Mapping[str, Any]) -> None:
+    """See that a sequence has positions to measure at, and to predict from."""
+    context, skips = study["tokens"]["context"], study["activations"]["skip_first_position"]
+    # Predicted are the tokens after the first position that is not skipped.
+    if study["evaluation"]["ce_tokens"] and context - skips < 2:
+        raise StudyError(
+            f"tokens.context: of {context} tokens, the first of which "
+            "activations.skip_first_position leaves out, none can be predicted; give 3 or more, or "
+            "evaluation.ce_tokens: 0"
+        )
+
+
+def _check_batches(study: Mapping[str, Any]) -> None:
+    """See that the training tokens are enough for a batch, where the config limits them."""
+    sequences = study["tokens"]["max_train_sequences"]
+    if sequences is None:
+        return
+    skips = study["activations"]["skip_first_position"]
+    n_tokens = sequences * (study["tokens"]["context"] - skips)
+    for sae in study["saes"]:
+        if sae.get("batch_size", 0) > n_tokens:
+            raise StudyError(
+                f"training.batch_size: {sae['batch_size']} tokens a batch of SAE {sae['name']} are "
+                f"more than the {n_tokens} that tokens.max_train_sequences leaves; give {n_tokens} "
+                "or less"
+            )
 
 
 def _check_shards(study: Mapping[str, Any]) -> None:
@@ -755,6 +808,8 @@ def _resolve_stitched(study: dict[str, Any]) -> None:
                 check = _check_swap if kind == "swap" else _check_insert
                 check(part, recipe[kind][:j], place)
         d_sae = sae_sizes({**study, "stitched": study["stitched"][:i]})
+        for j, swap in enumerate(recipe["swap"]):
+            _check_components(swap, d_sae, f"{key}.swap[{j}].components")
         for j, insert in enumerate(recipe["insert"]):
             _check_count(insert["n"], insert["sae"], d_sae, f"{key}.insert[{j}].n")
 
@@ -780,6 +835,18 @@ def _check_swap(swap: Mapping[str, Any], before: list[Any], key: str) -> None:
     if isinstance(components, list) and len(set(components)) < len(components):
         twice = next(c for c in components if components.count(c) > 1)
         raise StudyError(f"{key}.components: {twice} is given twice; remove one")
+
+
+def _check_components(swap: Mapping[str, Any], d_sae: Mapping[str, int], key: str) -> None:
+    """See that there can be so many connected subgraphs, which have latents of both SAEs."""
+    if isinstance(swap["components"], str):
+        return
+    most, beyond = d_sae[swap["sae"]], max(swap["components"])
+    if beyond >= most:
+        raise StudyError(
+            f"{key}: there can be no connected subgraph {beyond} with SAE {swap['sae']}, which has "
+            f"{most} latents; give {most - 1} or less"
+        )
 
 
 def _check_insert(insert: Mapping[str, Any], _before: list[Any], key: str) -> None:

@@ -83,6 +83,18 @@ PAIR_COLUMNS = (
 )
 
 
+#: Columns of all tables that hold the name of an SAE.
+NAME_COLUMNS = (
+    "sae",
+    "small",
+    "large",
+    "stitched_from",
+    "next_in_size",
+    "next_in_l0",
+    "bias_of",
+)
+
+
 def sae_properties(
     rows: Sequence[Mapping[str, Any]], *more: Sequence[Mapping[str, Any]]
 ) -> pd.DataFrame:
@@ -170,10 +182,10 @@ def families(
     pandas.DataFrame
         Columns `FAMILY_COLUMNS`.
     """
-    of_sae = saes.astype({"sae": str}).set_index("sae")
+    of_sae = saes.set_index("sae")
     rows = []
     for (architecture, seed), names in members.items():
-        for pair in pairs.astype({"small": str, "large": str}).to_dict("records"):
+        for pair in pairs.to_dict("records"):
             if pair["small"] in names and pair["large"] in names:
                 row = {"architecture": architecture, "seed": seed, **pair}
                 for side in ("small", "large"):
@@ -199,9 +211,14 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
-    names = ("sae", "small", "large", "next_in_size", "next_in_l0")
-    return pd.read_csv(path, dtype=dict.fromkeys(names, str))
+    """Read a table that `write_csv` wrote; names of SAEs stay text, also 016, 1e1 and NaN.
+
+    The only way in which the workflow reads a table. Without types a column of the names 016 and
+    032 would be one of the numbers 16 and 32.
+    """
+    return pd.read_csv(
+        path, dtype=dict.fromkeys(NAME_COLUMNS, str), keep_default_na=False, na_values=[""]
+    )
 
 
 def _ordered(

@@ -43,7 +43,13 @@ class ThresholdCurve:
     @property
     def best(self) -> float:
         """θ whose novel set, inserted whole, leaves the lowest MSE; the lowest of equals."""
-        return float(self.theta[np.argmin(self.mse)])
+        return self.best_from(-np.inf)
+
+    def best_from(self, floor: float) -> float:
+        """The best of the θ that are no less than `floor`, under which no edges are kept."""
+        known = self.theta >= floor
+        # Where all max cosines are below the floor, all latents are novel from there on.
+        return float(self.theta[known][np.argmin(self.mse[known])]) if known.any() else floor
 
 
 def threshold_curve(

@@ -1,0 +1,278 @@
+"""Each number of the config at its least and at its greatest: refused at once, or the study runs.
+
+What the config alone can tell must not come out after hours. Here the steps of a study are done one
+after the other, as the rules do them, on a model of two narrow layers and a few hundred tokens.
+"""
+
+import copy
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sae_stitching.activations import cache_shard
+from sae_stitching.batches import ActivationShards
+from sae_stitching.codes import encode_shards, open_codes
+from sae_stitching.cross_entropy import cross_entropies, eval_sequences
+from sae_stitching.decoder_similarity import load_similarity, write_similarity
+from sae_stitching.documents import read_documents
+from sae_stitching.errors import StudyError
+from sae_stitching.evaluation import evaluate, mean_activation
+from sae_stitching.figures.figure13 import figure13, figure13_table
+from sae_stitching.figures.figure15 import figure15, figure15_table
+from sae_stitching.figures.style import save_figure
+from sae_stitching.insertions import insertion_effects
+from sae_stitching.language_model import LanguageModel
+from sae_stitching.pairs import open_pair
+from sae_stitching.passages import token_places, top_passages
+from sae_stitching.random_insertion import random_insertion
+from sae_stitching.recipe import follow
+from sae_stitching.roc import novelty_roc
+from sae_stitching.sae import load_decoder, read_sae, save_sae
+from sae_stitching.selection_orders import insertion_orders, walk
+from sae_stitching.sources import make_random_model
+from sae_stitching.stitching import EvalPair
+from sae_stitching.study import load_study, sae_sizes
+from sae_stitching.subgraphs import connected_subgraphs
+from sae_stitching.swaps import swap_effects
+from sae_stitching.tables import pair_row, pairs
+from sae_stitching.threshold import threshold_curve
+from sae_stitching.tokens import write_tokens
+from sae_stitching.training import Trainer, TrainingConfig
+from sae_stitching.transition_orders import transition_orders
+from sae_stitching.transitions import transition
+
+ROOT = Path(__file__).parent.parent
+SCHEMA_PATH = ROOT / "schemas" / "config.schema.yaml"
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+
+SOURCE = {"kind": "random-model", "n_layers": 2, "d_model": 8, "n_heads": 2, "context": 12}
+CONFIG: dict[str, Any] = {
+    "study": "extreme",
+    "sources": {"small": SOURCE},
+    "model": {"name": "small", "hook": "blocks.1.hook_resid_pre", "dtype": "float32"},
+    "text": {"source": "files", "files": ["text.txt"], "separator": "|"},
+    "tokens": {"context": 8, "eval_fraction": 0.4},
+    "activations": {"train_shards": 2},
+    "training": {
+        "architecture": "topk",
+        "k": 2,
+        "batch_size": 16,
+        "shuffle_buffer": 32,
+        "steps": 4,
+        "lr_warmup_steps": 1,
+        "betas": [0.9, 0.999],
+        "dead_after_tokens": 16,
+        "product_dtype": "float32",
+    },
+    "saes": [{"d_sae": 6}, {"d_sae": 12, "architecture": "batchtopk"}],
+    "stitched": [
+        {
+            "name": "it",
+            "base": 6,
+            "swap": [{"sae": 12, "threshold": 0.2}],
+            "insert": [{"sae": 12, "select": "greedy", "n": 2}],
+        }
+    ],
+    "similarity": {"floor": 0.1, "full_matrix_mb": 1},
+    "stitching": {
+        "threshold": 0.4,
+        "selection_tokens": 64,
+        "bootstrap_samples": 8,
+        "random_orders": 2,
+    },
+    "evaluation": {"ce_tokens": 32},
+    "figures": {"dpi": 30},
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    letters = np.random.default_rng(0).choice(list(string.ascii_letters), (24, 20))
+    Path("text.txt").write_text("|".join("".join(document) for document in letters))
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Copy CONFIG with one value set."""
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split(".")
+    place: Any = config
+    for parent in parents:
+        place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+    place[int(last) if isinstance(place, list) else last] = value
+    return config
+
+
+def run(study: dict[str, Any]) -> None:
+    """Do what the rules do, from the model to the figures."""
+    origin: dict[str, Any] = {"study": study["study"], "provenance": {}}
+    model, activations = study["model"], study["activations"]
+    make_random_model(study["sources"]["small"], Path("model"))
+    documents = read_documents(study["text"])
+    write_tokens(documents, "model", "tokens.h5", name="small", **study["tokens"], **origin)
+    loaded = LanguageModel("model", model["hook"], model["dtype"])
+    shards: dict[str, list[str]] = {}
+    for split in ("train", "eval"):
+        n_shards = activations[f"{split}_shards"]
+        shards[split] = [f"{split}{number}.h5" for number in range(n_shards)]
+        for number, path in enumerate(shards[split]):
+            cache_shard(
+                "tokens.h5",
+                split,
+                number,
+                n_shards,
+                loaded,
+                path,
+                model_name="small",
+                **{k: activations[k] for k in ("batch_size", "dtype", "skip_first_position")},
+                **origin,
+            )
+    train = ActivationShards(shards["train"], study="extreme")
+    for sae in study["saes"]:
+        config = TrainingConfig.from_mapping(sae)
+        save_sae(Trainer(config, train).train(sae["name"]), f"{sae['name']}.h5", **origin)
+    stitching = study["stitching"]
+    names = [sae["name"] for sae in study["saes"]]
+    known = {name: read_sae(f"{name}.h5") for name in names}
+    (recipe,) = study["stitched"]
+    tokens = train.first(stitching["selection_tokens"])
+    stitched = follow(recipe, known, tokens)
+    assert stitched.sae.d_sae <= sae_sizes(study)[recipe["name"]]
+    files = SimpleNamespace(activations=shards["eval"])
+    for side, name in zip(("small", "large"), names, strict=True):
+        setattr(files, side, f"{name}.h5")
+        setattr(files, f"codes_{side}", f"codes_{name}.h5")
+        encode_shards(known[name], shards["eval"], f"codes_{name}.h5", **origin)
+        decoder = load_decoder(f"{name}.h5", double=True)
+        with open_codes(f"codes_{name}.h5", decoder) as codes:
+            assert evaluate(decoder, ActivationShards(shards["eval"]), codes)["n_tokens"] > 0
+            explorer = study["explorer"]
+            top_passages(
+                codes,
+                *token_places(shards["eval"], study="extreme"),
+                n_passages=explorer["passages"],
+                before=explorer["tokens_before"],
+                after=explorer["tokens_after"],
+            )
+    if n_tokens := study["evaluation"]["ce_tokens"]:
+        sequences = eval_sequences("tokens.h5", n_tokens, study="extreme")
+        mean = mean_activation(ActivationShards(shards["eval"]))
+        skips = activations["skip_first_position"]
+        rows = cross_entropies(loaded, sequences, known, mean, skip_first_position=skips)
+        assert all(row["ce_tokens"] > 0 for row in rows)
+    saes = list(known.values())
+    sizes = {key: study["similarity"][key] for key in ("floor", "full_matrix_mb")}
+    write_similarity(*saes, "similarity.h5", **sizes, **origin)
+    found = load_similarity("similarity.h5")
+    orders, _ = insertion_orders(EvalPair.in_memory(*saes, *tokens), found)
+    drawn = {key: stitching[key] for key in ("bootstrap_samples", "confidence", "seed")}
+    many = {"n_orders": stitching["random_orders"], "seed": stitching["seed"]}
+    with open_pair(files) as pair:
+        curve, insertions = threshold_curve(pair, found), insertion_effects(pair, found)
+        theta = stitching["threshold"]
+        theta = curve.best_from(found.floor) if theta == "auto" else theta
+        subgraphs = connected_subgraphs(found, theta)
+        swaps, roc = swap_effects(pair, subgraphs), novelty_roc(insertions, **drawn)
+        walk(pair, orders["greedy"], "greedy")
+        if stitching["transition"]:
+            assert transition(pair, subgraphs).mse[-1] >= 0
+            transition_orders(pair, subgraphs, **many, label="orders")
+        inserted = random_insertion(pair, subgraphs.novel, **many, label="random")
+    parts = {"insertions": insertions, "subgraphs": subgraphs, "swaps": swaps}
+    two = (names[0], names[1])
+    assert len(pairs([pair_row(*two, **parts, curve=curve, roc=roc)])) == 1
+    table = figure13_table({two: roc}, {two: theta})
+    save_figure(figure13({two: roc}, {two: theta}), table, "a", dpi=study["figures"]["dpi"])
+    table = figure15_table({two: inserted}, {two: theta})
+    save_figure(figure15(table), table, "b", dpi=study["figures"]["dpi"])
+    assert isinstance(table, pd.DataFrame)
+
+
+# The keys
+
+
+def numbers(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that may hold a number, with its schema; entries of lists as CONFIG has them."""
+    if "$ref" in schema:
+        target: Any = SCHEMA
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        schema = {**target, **schema}
+    kinds = schema.get("type", [])
+    if {"integer", "number"} & {*([kinds] if isinstance(kinds, str) else kinds)}:
+        yield path, schema
+    for key, sub in schema.get("properties", {}).items():
+        yield from numbers(sub, f"{path}.{key}".lstrip("."))
+    if isinstance(sub := schema.get("else"), dict):
+        yield from numbers({key: sub[key] for key in sub if key != "items"}, path)
+    if "items" in schema and path != "saes":
+        yield from numbers(schema["items"], f"{path}.0")
+
+
+#: Not numbers but names, or as many as the machine has.
+LEFT_OUT = ("name", "base", "sae", "threads", "transition.0")
+#: Where the greatest number that the schema allows would only take long, what is tried in its place.
+LARGE = {"steps": 40, "bootstrap_samples": 300, "random_orders": 20, "d_sae": 300, "dpi": 150}
+LARGE |= {"n_layers": 4, "d_model": 64, "n_heads": 4, "max_documents": 10**6}
+NUMBERS = {
+    path: sub
+    for path, sub in (
+        *numbers(SCHEMA),
+        ("saes.1.d_sae", SCHEMA["properties"]["saes"]["items"]["properties"]["d_sae"]),
+        *numbers(SCHEMA["$defs"]["random-model"], "sources.small"),
+    )
+    if path and not path.endswith(LEFT_OUT)
+}
+
+
+def extremes(path: str, schema: dict[str, Any]) -> Iterator[int | float]:
+    whole = "integer" in schema["type"]
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    if low is not None:
+        yield low if "minimum" in schema else float(np.nextafter(low, np.inf)) + 1e-9
+    high = schema.get("maximum", schema.get("exclusiveMaximum", 10**9 if whole else 1e9))
+    high = high if "exclusiveMaximum" not in schema else high - 1e-9
+    yield LARGE.get(path.rpartition(".")[2], high)
+
+
+CASES = [(path, value) for path, sub in NUMBERS.items() for value in extremes(path, sub)]
+
+
+def test_all_sections_have_their_numbers_tried():
+    sections = {path.partition(".")[0] for path in NUMBERS}
+    assert sections >= set(SCHEMA["properties"]) - {"study", "cache", "paper", "model"}
+    assert {"training.betas.0", "stitching.threshold", "stitched.0.insert.0.n"} <= set(NUMBERS)
+    assert len(CASES) > 120
+
+
+#: What no config can tell: that a training of this model and text does not stay finite.
+DIVERGES = {("training.lr", 1e9), ("saes.1.lr", 1e9)}
+
+
+@pytest.mark.parametrize(("path", "value"), CASES)
+def test_an_extreme_is_refused_at_once_or_the_study_runs(path, value):
+    torch.manual_seed(0)
+    try:
+        study = load_study(changed(path, value), SCHEMA_PATH, ".")
+    except StudyError as error:
+        assert "\n" not in str(error) and ": " in str(error)
+        return
+    try:
+        run(study)
+    except StudyError as error:
+        assert (path, value) in DIVERGES and "is not finite" in str(error), str(error)
+
+
+@pytest.mark.parametrize("threshold", ["auto", 0.9, 1])
+@pytest.mark.parametrize("floor", [-1, 0.4, 0.89])
+def test_any_threshold_from_the_floor_on(threshold, floor):
+    config = changed("similarity.floor", floor)
+    config["stitching"]["threshold"] = threshold
+    run(load_study(config, SCHEMA_PATH, "."))
