@@ -218,7 +218,7 @@ def numbers(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[
 
 #: Not numbers but names, or as many as the machine has.
 LEFT_OUT = ("name", "base", "sae", "threads", "transition.0")
-#: Where the greatest number that the schema allows would only take long, what is tried in its place.
+#: Where the greatest number that the schema allows would only take long, what is tried for it.
 LARGE = {"steps": 40, "bootstrap_samples": 300, "random_orders": 20, "d_sae": 300, "dpi": 150}
 LARGE |= {"n_layers": 4, "d_model": 64, "n_heads": 4, "max_documents": 10**6}
 NUMBERS = {

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae_stitching import arrays
 from sae_stitching.errors import StudyError
 from sae_stitching.store import Dataset, read_hdf5
 
@@ -75,12 +76,15 @@ class Activations:
 
     Attributes
     ----------
+    x, sequence
+        As they are given, on the CPU.
     n_tokens, d_model : int
 
     Raises
     ------
     StudyError
-        If there is no token, the two differ in length, or a sequence is interrupted by another.
+        If there is no token, a number is not finite, the two differ in length, or a sequence is
+        interrupted by another.
 
     Examples
     --------
@@ -92,6 +96,7 @@ class Activations:
     """
 
     def __init__(self, x: Float[Tensor, "token d_model"], sequence: Int[Tensor, " token"]) -> None:
+        x, sequence = arrays.floats("x", x), arrays.integers("sequence", sequence)
         if x.ndim != 2 or not len(x) or sequence.shape != x.shape[:1]:
             raise StudyError(
                 f"activations: shape {tuple(x.shape)}, sequence {tuple(sequence.shape)}, expected "
@@ -103,13 +108,13 @@ class Activations:
                 "activations: a sequence is interrupted by another; put the tokens of each "
                 "sequence beside each other"
             )
-        self._x, self._sequence = x, sequence
+        self.x, self.sequence = x, sequence
         self.n_tokens, self.d_model = x.shape
 
     def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
         """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
-        for rows in _whole_sequences(self._sequence, n_tokens):
-            yield Block(rows.start, self._x[rows], self._sequence[rows])
+        for rows in _whole_sequences(self.sequence, n_tokens):
+            yield Block(rows.start, self.x[rows], self.sequence[rows])
 
 
 def _whole_sequences(sequence: Tensor, n_tokens: int) -> Iterator[slice]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sae_stitching import arrays
 from sae_stitching.errors import StudyError
 from sae_stitching.store import read_hdf5, write_hdf5
 
@@ -112,6 +113,10 @@ def similarity(
     """
     import torch
 
+    W_small = arrays.floats("W_small", W_small, "d_small", "d_model")
+    W_large = arrays.floats("W_large", W_large, "d_large", "d_model")
+    W_large = W_large.to(dtype := torch.promote_types(W_small.dtype, W_large.dtype))
+    W_small = W_small.to(dtype)
     if W_small.shape[1:] != W_large.shape[1:]:
         raise StudyError(
             f"W_dec of the smaller SAE has shape {tuple(W_small.shape)}, of the larger "
@@ -293,4 +298,4 @@ def novel_latents(
     >>> novel_latents(np.float32([0.2, 0.7, 0.9]), 0.7).tolist()
     [True, False, False]
     """
-    return max_cosine < np.float32(threshold)
+    return arrays.floats("max_cosine", max_cosine).numpy() < np.float32(threshold)

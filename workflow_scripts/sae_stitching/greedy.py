@@ -18,6 +18,7 @@ import torch
 from numba import njit
 from scipy.sparse import csr_array, vstack
 
+from sae_stitching import arrays
 from sae_stitching.errors import StudyError
 from sae_stitching.orders import OrderSums
 from sae_stitching.progress import Progress
@@ -93,9 +94,13 @@ def greedy_latents(
     ([0], [0.333, 0.0])
     """
     d_small, d_large = pair.small.d_sae, pair.large.d_sae
-    mask = np.ones(d_large, dtype=bool) if candidates is None else np.asarray(candidates, bool)
+    if candidates is None:
+        candidates = np.ones(d_large, dtype=bool)
+    mask = arrays.array("candidates", candidates)
     if mask.shape != (d_large,):
         raise StudyError(f"candidates: shape {mask.shape} for a larger SAE of {d_large} latents")
+    if mask.dtype != bool:
+        raise StudyError(f"candidates: are of type {mask.dtype}, expected a mask of true and false")
     latents = np.flatnonzero(mask)
     large = np.full(d_large, -1)
     large[latents] = np.arange(len(latents))

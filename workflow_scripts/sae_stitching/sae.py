@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae_stitching import arrays
 from sae_stitching.errors import StudyError
 from sae_stitching.selection import above, largest_of_token
 from sae_stitching.sparse import SparseCodes, SparsePattern
@@ -100,11 +101,13 @@ class SAE:
 
     def double(self) -> SAE:
         """The same SAE in float64."""
-        return self._map(torch.Tensor.double)
+        return self._map(lambda _, tensor: tensor.double())
 
     def _map(self, function: Any) -> SAE:
         tensors = {
-            name: function(value) for name in _TENSORS if (value := getattr(self, name)) is not None
+            name: function(name, value)
+            for name in _TENSORS
+            if (value := getattr(self, name)) is not None
         }
         return SAE(**{**self.__dict__, **tensors})
 
@@ -126,8 +129,9 @@ class SAE:
         Raises
         ------
         StudyError
-            If `x` has another d_model.
+            If `x` has another d_model, or a number in it is not finite.
         """
+        x = arrays.floats("x", x).to(self.W_enc.device)
         if x.ndim != 2 or x.shape[1] != self.d_model:
             raise StudyError(
                 f"activations: shape {tuple(x.shape)}, but the SAE reads (token, {self.d_model}); "
@@ -150,6 +154,23 @@ class SAE:
     def decode(self, codes: SparseCodes) -> Float[Tensor, "token d_model"]:
         """Reconstruction x̂ = f W_dec + b_dec (Eq. 2 and 4)."""
         return codes.matmul(self.W_dec) + self.b_dec
+
+
+def taken_in(sae: SAE, name: str) -> SAE:
+    """Take in an SAE as it comes from a notebook, see `arrays.floats`.
+
+    Raises
+    ------
+    StudyError
+        If a tensor is of another type or shape, or not finite; with `name` in front of its own.
+    """
+    found = sae._map(lambda field, value: arrays.floats(f"{name}.{field}", value))
+    _check(found, name)
+    # Half precision holds weights, but is too coarse to compute with.
+    dtype = found.W_dec.dtype
+    for tensor in (found.W_enc, found.b_enc, found.b_dec, torch.zeros(0)):
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return found._map(lambda _, tensor: tensor.to(dtype))
 
 
 def concatenate(blocks: list[SparseCodes]) -> SparseCodes:

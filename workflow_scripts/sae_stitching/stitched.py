@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae_stitching import arrays
 from sae_stitching.errors import StudyError
 from sae_stitching.sae import SAE, fingerprint, save_sae
 from sae_stitching.store import read_hdf5
@@ -288,7 +289,7 @@ def _check_member(sae: SAE, name: str) -> None:
 
 def _numbers(latents: Latents, d_sae: int, of: str) -> np.ndarray:
     """Resolve numbers or a mask of latents to numbers, (n) int64."""
-    given = latents.cpu().numpy() if isinstance(latents, Tensor) else np.asarray(latents)
+    given = arrays.array("latents", latents)
     if given.dtype == bool:
         if given.shape != (d_sae,):
             raise StudyError(
@@ -322,6 +323,8 @@ def with_threshold(sae: SAE, threshold: float) -> SAE:
     threshold
         A latent is active above it.
     """
+    if not np.isfinite(threshold):
+        raise StudyError(f"threshold: {threshold:g} is not a finite number; give one")
     limits = torch.full_like(sae.b_enc, threshold)
     return replace(sae, architecture="jumprelu", threshold=limits, k=None)
 
@@ -349,6 +352,7 @@ def inference_threshold(sae: SAE, x: Tensor) -> float:
     """
     if not sae.k:
         raise StudyError("the SAE has no k; only that of a TopK SAE tells its threshold")
+    x = arrays.floats("x", x, "token", "d_model").to(sae.W_enc)
     n = sae.k * len(x)
     # The n + 1 greatest so far; once there are as many, others count only above the least.
     greatest = x.new_zeros(0)

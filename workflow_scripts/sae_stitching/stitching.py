@@ -40,7 +40,7 @@ from sae_stitching.batches import Activations, ActivationShards
 from sae_stitching.codes import StoredCodes
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
-from sae_stitching.sae import SAE, Decoder
+from sae_stitching.sae import SAE, Decoder, taken_in
 from sae_stitching.sparse import SparseCodes, SparsePattern
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class EvalPair:
         ----------
         small, large : SAE
         x : (token, d_model)
+            Tensor or NumPy array.
         sequence : (token) int
             Sequence of each token; tokens of one sequence are consecutive. Standard errors are
             clustered by it.
@@ -111,10 +112,12 @@ class EvalPair:
         Raises
         ------
         StudyError
-            If the shapes do not fit together.
+            If the shapes do not fit together, or a number is not finite.
         """
         activations = Activations(x, sequence)
-        return cls.stored(small, large, activations, small.encode(x), large.encode(x))
+        small, large = taken_in(small, "small"), taken_in(large, "large")
+        codes = (sae.encode(activations.x) for sae in (small, large))
+        return cls.stored(small, large, activations, *codes)
 
     @classmethod
     def stored(
@@ -140,12 +143,13 @@ class EvalPair:
         StudyError
             If the codes and the activations differ in number of tokens.
         """
-        for side, codes in (("smaller", codes_small), ("larger", codes_large)):
+        for side, codes in (("small", codes_small), ("large", codes_large)):
             if codes.n_tokens != activations.n_tokens:
-                name = getattr(codes, "path", f"codes of the {side} SAE")
+                path = getattr(codes, "path", None)
+                remedy = "delete it and run again" if path else "encode these activations"
                 raise StudyError(
-                    f"{name}: codes of {codes.n_tokens} tokens, but activations of "
-                    f"{activations.n_tokens}; delete it and run again"
+                    f"{path or f'codes_{side}'}: codes of {codes.n_tokens} tokens, but activations "
+                    f"of {activations.n_tokens}; {remedy}"
                 )
 
         def blocks() -> Iterator[EvalBlock]:

@@ -71,7 +71,7 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     >>> found.component_large.tolist(), found.novel.tolist()
     ([0, 0, -1], [False, False, True])
     """
-    if np.float32(threshold) < np.float32(similarity.floor):
+    if not np.float32(threshold) >= np.float32(similarity.floor):  # nor is NaN
         raise StudyError(
             f"stitching.threshold: {threshold:g} is below similarity.floor {similarity.floor:g}, "
             "under which no edges are kept; lower the floor"

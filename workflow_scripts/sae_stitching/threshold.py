@@ -47,7 +47,7 @@ class ThresholdCurve:
 
     def best_from(self, floor: float) -> float:
         """The best of the θ that are no less than `floor`, under which no edges are kept."""
-        known = self.theta >= floor
+        known = self.theta >= np.float32(floor)
         # Where all max cosines are below the floor, all latents are novel from there on.
         return float(self.theta[known][np.argmin(self.mse[known])]) if known.any() else floor
 
