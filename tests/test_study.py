@@ -372,6 +372,32 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "activations.train_shards: 4 shards are more than the 3 sequences that "
         "tokens.max_train_sequences keeps; give 3 or less",
     ),
+    (
+        {"activations.eval_shards": 10_001},
+        "activations.eval_shards: 10001 is out of range; give a whole number at least 1 and at "
+        "most 10000",
+    ),
+    # What would come out in a job only
+    (
+        {"tokens.context": 2},
+        "tokens.context: of 2 tokens, the first of which activations.skip_first_position leaves "
+        "out, none can be predicted; give 3 or more, or evaluation.ce_tokens: 0",
+    ),
+    (
+        {"text.max_documents": 1},
+        "text.max_documents: of 1 document none is left to train on, or none to evaluate on; give "
+        "2 or more",
+    ),
+    (
+        {"tokens.max_train_sequences": 50, "training.batch_size": 1551},
+        "training.batch_size: 1551 tokens a batch of SAE 64 are more than the 1550 that "
+        "tokens.max_train_sequences leaves; give 1550 or less",
+    ),
+    (
+        {"sources.small.architecture": "llama", "model.center_writing_weights": True},
+        "model.center_writing_weights: small normalises by RMS, which sees the mean, so centring "
+        "would change the model; only LayerNorm models allow it",
+    ),
     # SAEs
     ({"saes": [{"d_sae": 64}]}, "saes: the list has 1 entry; give at least 2"),
     ({"saes": []}, "saes: the list has 0 entries; give at least 2"),
@@ -584,6 +610,11 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": [3, 0, 3]}]},
         "stitched[0].swap[0].components: 3 is given twice; remove one",
+    ),
+    (
+        {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": [0, 128]}]},
+        "stitched[0].swap[0].components: there can be no connected subgraph 128 with SAE 128, "
+        "which has 128 latents; give 127 or less",
     ),
     (
         {"stitched": [STITCHED], "stitched[0].swap": [{"sae": 128, "components": [-1]}]},
@@ -914,6 +945,14 @@ def test_the_default_stitched_saes_go_with_the_default_saes() -> None:
     for broken in (5, [5], [{"name": "x"}], None):
         bad = {**others, "stitched": broken}
         assert own_stitched(bad, {**default, "stitched": broken}) == bad
+
+
+def test_what_suffices_is_accepted() -> None:
+    assert load({"tokens.context": 3})
+    assert load({"tokens.context": 2, "evaluation.ce_tokens": 0})
+    assert load({"tokens.context": 2, "activations.skip_first_position": False})
+    assert load({"tokens.max_train_sequences": 50, "training.batch_size": 1550})
+    assert load({"model.center_writing_weights": True})
 
 
 def test_numbers_have_one_spelling() -> None:

@@ -1,12 +1,41 @@
 """Column order of the tables, and CSV that reads back exactly."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sae_stitching.errors import StudyError
-from sae_stitching.tables import PAIR_COLUMNS, SAE_COLUMNS, pairs, sae_properties, write_csv
+from sae_stitching.tables import (
+    NAME_COLUMNS,
+    PAIR_COLUMNS,
+    SAE_COLUMNS,
+    families,
+    pairs,
+    read_csv,
+    sae_properties,
+    write_csv,
+)
+
+#: Names of SAEs that pandas would take for numbers, for one number, or for nothing.
+NAMES = [
+    "016",
+    "032",
+    "1e1",
+    "1e2",
+    "10",
+    "10.0",
+    "1_0",
+    "0x10",
+    "NaN",
+    "nan",
+    "null",
+    "None",
+    "NA",
+]
+NAMES += ["true", "inf", "Infinity", "N.A"]
 
 
 def test_columns_come_in_the_fixed_order_then_any_others():
@@ -75,3 +104,35 @@ def test_writing_is_atomic_and_deterministic(tmp_path):
         write_csv(pd.DataFrame({"x": [Broken()]}), path)
     assert path.read_bytes() == first
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_names_mean_themselves_in_every_column(tmp_path):
+    table = pd.DataFrame({column: NAMES for column in NAME_COLUMNS} | {"mse": 0.5})
+    table.loc[2, "mse"] = np.nan
+    table.loc[3, "stitched_from"] = None
+    write_csv(table, tmp_path / "table.csv")
+    again = read_csv(tmp_path / "table.csv")
+    for column in NAME_COLUMNS:
+        expected = [None if column == "stitched_from" and n == "1e2" else n for n in NAMES]
+        assert [None if pd.isna(name) else name for name in again[column]] == expected
+    assert again["mse"].isna().tolist() == [n == "1e1" for n in NAMES]
+    assert again["mse"].dtype == "float64"
+
+
+def test_families_find_names_that_look_like_numbers(tmp_path):
+    row = {**dict.fromkeys(PAIR_COLUMNS, 0.5), "small": "016", "large": "1e1"}
+    write_csv(pairs([row]), tmp_path / "pairs.csv")
+    rows = [{"sae": name, "d_sae": 8, "l0": 1.0, "fvu": 0.1} for name in NAMES]
+    write_csv(sae_properties(rows), tmp_path / "saes.csv")
+    found = families(
+        read_csv(tmp_path / "pairs.csv"),
+        read_csv(tmp_path / "saes.csv"),
+        {("relu", 0): ["016", "1e1", "NaN"]},
+    )
+    assert found[["small", "large"]].to_numpy().tolist() == [["016", "1e1"]]
+
+
+def test_the_workflow_reads_tables_in_one_way():
+    scripts = Path(__file__).parent.parent / "workflow_scripts"
+    readers = {p.name for p in scripts.rglob("*.py") if "pd.read_csv(" in p.read_text("utf-8")}
+    assert readers == {"tables.py"}

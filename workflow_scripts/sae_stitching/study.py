@@ -645,11 +645,6 @@ def _check_documents(text: Mapping[str, Any]) -> None:
             "text.max_documents: of 1 document none is left to train on, or none to evaluate on; "
             "give 2 or more"
         )
-    if text["source"] == "files" and text["separator"] is None and len(text["files"]) == 1:
-        raise StudyError(
-            f"text.files: {text['files'][0]} is the only file, and so the only document, of which "
-            "none is left to train on, or none to evaluate on; give text.separator, or more files"
-        )
 
 
 def _check_positions(study: Mapping[str, Any]) -> None:

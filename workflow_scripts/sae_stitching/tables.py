@@ -182,10 +182,10 @@ def families(
     pandas.DataFrame
         Columns `FAMILY_COLUMNS`.
     """
-    of_sae = saes.set_index("sae")
+    of_sae = saes.astype({"sae": str}).set_index("sae")
     rows = []
     for (architecture, seed), names in members.items():
-        for pair in pairs.to_dict("records"):
+        for pair in pairs.astype({"small": str, "large": str}).to_dict("records"):
             if pair["small"] in names and pair["large"] in names:
                 row = {"architecture": architecture, "seed": seed, **pair}
                 for side in ("small", "large"):
