@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.config_files import Config, join_key, read_config
 from sae_stitching.errors import StudyError
@@ -172,6 +172,7 @@ def test_configs_are_laid_over_each_other_as_snakemake_does():
         assert read_config([CONFIGS[0], path]).values == expected
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -293,6 +294,7 @@ def test_a_complaint_names_the_place_of_its_key():
     assert complaint({"s.yaml": "training:\n  steps: 5\n"}).startswith("s.yaml, line 1: training.")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=3), st.text())
 def test_no_message_ends_the_search_for_its_place(keys, rest):
     config = Config({}, {"a": "here"})

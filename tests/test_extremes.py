@@ -285,8 +285,6 @@ def test_all_sections_have_their_numbers_tried():
 #: What no config can tell: how much text there is, and whether a training stays finite.
 UNTOLD = {
     ("tokens.eval_fraction", 1 - 1e-9): "16 tokens a batch, but the training shards hold only 14",
-    ("activations.train_shards", 10_000): "but the train split has only",
-    ("activations.eval_shards", 10_000): "but the eval split has only",
     ("training.batch_size", 10**9): "tokens a batch, but the training shards hold only",
     ("training.lr", 1e9): "is not finite",
 }

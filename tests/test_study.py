@@ -374,8 +374,8 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"activations.eval_shards": 10_001},
-        "activations.eval_shards: 10001 is out of range; give a whole number at least 1 and at "
-        "most 10000",
+        "activations.eval_shards: 10001 files are too many, each with a job of its own; give 10000 "
+        "or less",
     ),
     # What would come out in a job only
     (

@@ -258,7 +258,7 @@ class Dataset(h5py.Dataset):
 
 def _read_whole(descriptor: int, arrays: tuple[np.ndarray, ...], start: int) -> None:
     """Fill the arrays with what lies one after the other from `start` on."""
-    rest = [memoryview(array).cast("B") for array in arrays]
+    rest = [array.data.cast("B") for array in arrays]
     while rest:
         n = os.preadv(descriptor, rest, start)
         if not n:

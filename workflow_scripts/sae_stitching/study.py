@@ -27,6 +27,8 @@ from sae_stitching.published import PUBLISHED
 
 MODEL_KINDS = ("gguf-model", "random-model")
 TEXT_KINDS = ("mediawiki-dump",)
+#: Files of activations of a split at most; their names have four digits.
+MOST_SHARDS = 10_000
 #: Values of text.source that are no names of sources.
 TEXT_WITHOUT_SOURCE = ("files", "dataset")
 
@@ -679,6 +681,11 @@ def _check_shards(study: Mapping[str, Any]) -> None:
     for split in ("train", "eval"):
         shards = study["activations"][f"{split}_shards"]
         sequences = study["tokens"][f"max_{split}_sequences"]
+        if shards > MOST_SHARDS:
+            raise StudyError(
+                f"activations.{split}_shards: {shards} files are too many, each with a job of its "
+                f"own; give {MOST_SHARDS} or less"
+            )
         if sequences is not None and shards > sequences:
             raise StudyError(
                 f"activations.{split}_shards: {shards} shards are more than the {sequences} "
