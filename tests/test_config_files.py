@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -413,3 +414,21 @@ def test_one_line_through_snakemake(arguments, message, here):
     Path("twice.yaml").write_text("training: {steps: 60, steps: 7}\n")
     assert snakemake(*arguments) == (1, [f"error in the config: {message}"])
     assert "results" not in os.listdir(here)
+
+
+def test_the_longest_names_are_names_of_files():
+    """Each is written under a temporary name first, which is 34 bytes longer."""
+    names = [f"{99 * 'x'}{n}" for n in range(2)]
+    Path("long.yaml").write_text(
+        f"study: {100 * 's'}\n"
+        f"saes: [{{name: {names[0]}, d_sae: 32}}, {{name: {names[1]}, d_sae: 64}}]\nstitched: []\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n"]
+    tiny = str(ROOT / "presets" / "tiny.yaml")
+    configs = ["--configfile", tiny, "long.yaml"]
+    run = subprocess.run([*command, *configs], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    paths = re.findall(r"results/[^ ,\n]+", run.stdout)
+    parts = {part for path in paths for part in path.split("/")}
+    assert f"figure4_{names[0]}--{names[1]}.pdf" in parts
+    assert max(len(part.encode()) for part in parts) + 34 <= 255

@@ -290,6 +290,16 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "between them, with a letter or digit first ('--' stands between the SAEs of a pair)",
     ),
     (
+        {"saes[0].name": 21 * "x"},
+        "saes[0].name: xxxxxxxxxxxxxxxxxxxxx repeats 'x' 20 times at its end, which Snakemake does "
+        "not allow; choose another name",
+    ),
+    (
+        {"stitched": [{**STITCHED, "name": "a" + 20 * "01"}]},
+        "stitched[0].name: a0101010101010101010101010101010101010101 repeats '01' 20 times at its "
+        "end, which Snakemake does not allow; choose another name",
+    ),
+    (
         {"sources.wiki.sha256": "A1"},
         "sources.wiki.sha256: 'A1' is not allowed; "
         "give the 64 lower-case hexadecimal digits that sha256sum prints",

@@ -6,6 +6,7 @@ on any device, with or without a gradient, and in any layout.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,9 +91,12 @@ def _tensor(name: str, value: Any) -> Tensor:
         return value.detach().cpu().resolve_conj().resolve_neg()
     try:
         found = np.asarray(value)
-        # PyTorch takes neither another byte order nor a negative stride, nor warns of read-only.
+        # PyTorch takes neither another byte order nor a negative stride.
         found = np.ascontiguousarray(found, found.dtype.newbyteorder("="))
-        return torch.from_numpy(found if found.flags.writeable else found.copy())
+        with warnings.catch_warnings():
+            # That the array may not be written to, which nobody will.
+            warnings.simplefilter("ignore")
+            return torch.from_numpy(found)
     except (TypeError, ValueError) as error:
         raise StudyError(
             f"{name}: is {type(value).__name__}, expected a tensor or an array of numbers"

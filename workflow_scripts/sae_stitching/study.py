@@ -506,8 +506,18 @@ def _did_you_mean(word: str, choices: Iterable[str], otherwise: str) -> str:
 # What several keys show together
 
 
+def _check_name(name: str, key: str) -> None:
+    # Snakemake takes what ends in twenty repetitions for a rule that calls itself without end.
+    if repeated := re.search(r"(.+?)\1{19}$", name):
+        raise StudyError(
+            f"{key}: {shorten(name)} repeats {repeated[1]!r} 20 times at its end, which Snakemake "
+            "does not allow; choose another name"
+        )
+
+
 def _check_sources(sources: Mapping[str, Any]) -> None:
     for name, source in sources.items():
+        _check_name(name, f"sources.{shorten(name)}")
         if name in TEXT_WITHOUT_SOURCE:
             raise StudyError(
                 f"sources.{name}: text.source has its own meaning for this name; choose another"
@@ -699,6 +709,7 @@ def _resolve_saes(study: dict[str, Any], base: Path) -> None:
     saes: list[dict[str, Any]] = []
     for i, entry in enumerate(study["saes"]):
         name = str(entry.get("name", entry["d_sae"]))
+        _check_name(name, f"saes[{i}].name")
         # Case aside: the names become file names, and some file systems ignore case.
         if (j := first.setdefault(name.casefold(), i)) != i:
             raise StudyError(
@@ -788,6 +799,7 @@ def _resolve_stitched(study: dict[str, Any]) -> None:
     for i, recipe in enumerate(study["stitched"]):
         key, name = f"stitched[{i}]", str(recipe["name"])
         recipe["name"] = name
+        _check_name(name, f"{key}.name")
         if (before := first.setdefault(name.casefold(), key)) != key:
             raise StudyError(
                 f"{key}.name: {before} is named {name} too; give each its own name, such as "
