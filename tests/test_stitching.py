@@ -184,6 +184,14 @@ def test_threshold_curve_equals_brute_force(case, ties):
         np.testing.assert_allclose(mse, case.stitched.mse(all0, novel), **exact)
         assert l0 == pytest.approx(case.stitched.l0(all0, novel))
     assert curve.mse[list(curve.theta).index(np.float32(curve.best))] == curve.mse.min()
+    # Of those that a floor leaves; above all of them every latent is novel.
+    for floor in curve.theta:
+        best = np.float32(curve.best_from(float(floor)))
+        known = curve.theta >= floor
+        assert best >= floor
+        assert curve.mse[list(curve.theta).index(best)] == curve.mse[known].min()
+    assert curve.best_from(curve.theta[0] - 1) == curve.best
+    assert curve.best_from(1.5) == 1.5
 
 
 @settings(max_examples=40, deadline=None)
