@@ -730,7 +730,7 @@ def test_a_pretrained_sae_has_no_key_of_training() -> None:
     assert study["saes"][0] == {
         "name": "64",
         "d_sae": 64,
-        "pretrained": {**HUB, "format": "auto"},
+        "pretrained": {**HUB, "format": "auto", "trust": []},
     }
     assert study["saes"][1] == {"name": "128", "d_sae": 128, **study["training"]}
 
@@ -761,6 +761,7 @@ def test_the_format_goes_by_the_files(
             "revision": None,
             "path": str(tmp_path / path),
             "format": format,
+            "trust": [],
         }
         # Resolved once more, it stays as it is.
         assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
