@@ -752,7 +752,7 @@ def test_the_format_goes_by_the_files(
 ) -> None:
     (tmp_path / "folder").mkdir()
     for name in there:
-        (tmp_path / "folder" / name).touch()
+        (tmp_path / "folder" / name).write_text("not looked into")
     for wanted in ("auto", format):
         pretrained = {"path": path, "format": wanted}
         study = load({"saes[0].pretrained": pretrained}, base=tmp_path)
@@ -790,10 +790,10 @@ def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None
     wrong = ": there is no ae.pt; name the folder of an SAE"
     assert complaint(str(tmp_path), "dictionary-learning") == wrong
     for name in ("cfg.json", "params.npz", "mine.safetensors"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("not looked into")
     assert complaint(str(tmp_path)) == ": may be saelens and gemma-scope; name the format"
-    may = "/mine.safetensors: may be saelens and sparsify; name the format"
-    assert complaint("mine.safetensors") == may
+    unknown = "/mine.safetensors: its name does not tell whose format it is; name the format"
+    assert complaint("mine.safetensors") == unknown
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def check(told: Told, study: Activations, name: str, trust: Collection[str] = ()
     said = told.said
     for topic, complaint, remedy in (
         ("hook", _of_place(told, study, name), "correct model.hook, name another SAE"),
-        ("model", _of_model(said.get("model"), study, name), "name another SAE"),
+        ("model", _of_model(said.get("model"), study), "name another SAE"),
         ("revision", _of_revision(said.get("revision"), study), "set model.revision"),
         (
             "center_writing_weights",
@@ -128,7 +128,7 @@ def _has_post_norms(study: Activations, told: Told) -> bool:
     return any(_POST_NORMS.search(name.lower()) for name in names)
 
 
-def _of_model(said: Said | None, study: Activations, name: str) -> str:
+def _of_model(said: Said | None, study: Activations) -> str:
     if said is None or _same_model(said.value, study.model):
         return ""
     if study.published:

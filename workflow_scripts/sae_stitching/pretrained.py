@@ -91,7 +91,12 @@ def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
     StudyError
         As `load_sae`.
     """
-    sae, told = _READERS[layout.format](layout, name or layout.weights)
+    try:
+        sae, told = _READERS[layout.format](layout, name or layout.weights)
+    except StudyError:
+        if instead := formats.not_ours(layout):
+            raise StudyError(instead) from None
+        raise
     if sae.k is not None and sae.k > sae.d_sae:
         raise StudyError(
             f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"

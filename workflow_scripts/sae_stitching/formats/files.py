@@ -138,6 +138,8 @@ class Weights:
             named = f"{shape}, ({', '.join(dimensions)})"
             turned = tuple(tensor.shape) == shape[::-1]
             remedy = "; it is transposed" if turned else ""
+            if tensor.ndim == 3:
+                remedy = "; a crosscoder has three dimensions, and is no SAE"
             raise StudyError(
                 f"{self.path}: {name} has shape {tuple(tensor.shape)}, expected {named}{remedy}"
             )

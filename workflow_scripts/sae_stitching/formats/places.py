@@ -37,7 +37,9 @@ _MODULES = {
     **dict.fromkeys(("attn", "self_attn", "attention", "self_attention"), (_LN1, _ATTENTION)),
     **dict.fromkeys(("mlp", "feed_forward", "ffn", "block_sparse_moe"), (_LN2, _MLP)),
     **dict.fromkeys(
-        ("self_attn.o_proj", "self_attn.dense", "self_attn.out_proj", "attention.dense", "self_attention.dense", "attn.c_proj", "attn.out_proj", "attn.attention.out_proj"),
+        [f"self_attn.{name}" for name in ("o_proj", "dense", "out_proj")]
+        + [f"attn.{name}" for name in ("c_proj", "out_proj", "attention.out_proj")]
+        + ["attention.dense", "self_attention.dense"],
         ("attn.hook_z", _ATTENTION),
     ),
     **dict.fromkeys(
