@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sae_stitching import agreement
 from sae_stitching.agreement import Activations
@@ -365,6 +366,42 @@ def test_metadata_without_a_version_still_speaks(tmp_path):
     )
 
 
+def test_what_stands_beside_the_metadata_speaks_too(tmp_path):
+    metadata = {key: value for key, value in CFG["metadata"].items() if key != "hook_name"}
+    changes = {"metadata": metadata, "hook_name": "blocks.3.hook_resid_pre"}
+    folder = saelens_folder(tmp_path / "sae", CFG, weights(**STANDARD), **changes)
+    assert refused(folder).startswith("cfg.json: hook_name is 'blocks.3.hook_resid_pre', but ")
+
+
+REGISTERED = "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8"
+
+
+@pytest.mark.parametrize("place", [REGISTERED, f"models--{REGISTERED.replace('/', '--')}"])
+def test_what_saelens_corrects_in_a_published_file_holds(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    folder = old_saelens(tmp_path / place)
+    assert refused(folder) == (
+        "cfg.json: SAELens' model_from_pretrained_kwargs for this repository"
+        ".center_writing_weights is true, but model.center_writing_weights is false; change "
+        f"model.center_writing_weights, {OTHERWISE.format('center_writing_weights')}"
+    )
+    take(folder, center_writing_weights=True)
+    (tmp_path / "copy").mkdir()
+    elsewhere = old_saelens(tmp_path / "copy")
+    take(elsewhere)
+    with pytest.raises(StudyError, match="SAELens' model_from_pretrained_kwargs"):
+        take(elsewhere, f"{REGISTERED}/768/sae_weights.safetensors")
+
+
+def test_a_norm_of_each_token_that_saelens_knows_of_is_refused(tmp_path):
+    folder = old_saelens(tmp_path)
+    name = "JoshEngels/Mistral-7B-Residual-Stream-SAEs/8/sae_weights.safetensors"
+    assert refused(folder, name) == (
+        "cfg.json: normalize_activations is 'constant_norm_rescale'; an SAE that scales every "
+        "token by itself cannot be stitched"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -541,6 +578,91 @@ def test_a_setting_of_sparsify_that_is_new(tmp_path, caplog):
         f"{folder}/cfg.json: rotate is True, which is not understood; see that the SAE does not "
         "need it"
     ]
+
+
+# Gemma Scope, whose files tell nothing but by their path
+
+
+GEMMA: dict[str, Any] = {"hook": "blocks.7.hook_resid_post", "model": "google/gemma-2-2b"}
+
+
+def gemma_scope(folder: Path, shape: tuple[int, int] = (D_MODEL, D_SAE)) -> Path:
+    d_model, d_sae = shape
+    shapes = {"W_enc": shape, "W_dec": shape[::-1], "b_enc": (d_sae,), "b_dec": (d_model,)}
+    arrays = {name: np.ones(size, np.float32) for name, size in shapes.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "params.npz", **arrays, threshold=np.ones(d_sae, np.float32))
+    return folder
+
+
+PATH = "google/gemma-scope-2b-pt-res/layer_7/width_16k/average_l0_41/params.npz"
+
+
+def test_a_path_on_the_hub_tells_the_place_and_the_model(tmp_path, caplog):
+    folder = gemma_scope(tmp_path / "sae")
+    take(folder, PATH, **GEMMA, context=1024)
+    assert not caplog.text
+    take(folder, PATH, **{**GEMMA, "hook": "blocks.8.hook_resid_pre"}, context=2048)
+    assert caplog.messages == [
+        "the context of Gemma Scope's training is 1024, but tokens.context is 2048: the SAE has "
+        "seen no position beyond its own"
+    ]
+    caplog.clear()
+    take(folder, **GEMMA)
+    assert caplog.messages == [f"{folder} does not say its hook; taken for {GEMMA['hook']}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "study", "message"),
+    [
+        (
+            PATH,
+            {"hook": "blocks.8.hook_resid_post"},
+            f"{PATH}: the path is 'blocks.7.hook_resid_post', but model.hook is "
+            "blocks.8.hook_resid_post",
+        ),
+        (
+            PATH.replace("-res", "-att"),
+            {},
+            f"{PATH.replace('-res', '-att')}: the path is 'blocks.7.attn.hook_z', but model.hook "
+            "is blocks.7.hook_resid_post",
+        ),
+        (
+            PATH.replace("2b-pt", "9b-it"),
+            {},
+            f"{PATH.replace('2b-pt', '9b-it')}: the path is 'google/gemma-2-9b-it', but model.name "
+            "is google/gemma-2-2b",
+        ),
+        (
+            PATH.replace("-res", "-transcoders"),
+            {},
+            f"{PATH.replace('-res', '-transcoders')}: is one of Gemma Scope's transcoders, no SAE",
+        ),
+    ],
+)
+def test_another_path_on_the_hub_is_refused(tmp_path, path, study, message):
+    folder = gemma_scope(tmp_path / "sae")
+    assert refused(folder, path, **{**GEMMA, **study}).partition("; ")[0] == message
+
+
+EMBEDDING = (
+    "params.npz: is one of Gemma Scope's SAEs of embeddings, whose weights lack the embedding's "
+    "scale of √d_model; it cannot be imported, name an SAE of a layer"
+)
+
+
+def test_weights_that_lack_the_embeddings_scale_are_refused(tmp_path):
+    folder = gemma_scope(tmp_path / "sae")
+    path = PATH.replace("layer_7/width_16k", "embedding/width_4k")
+    # Trusting the study in the place makes the weights no better.
+    assert refused(folder, path, list(agreement.TRUSTED), **GEMMA) == EMBEDDING
+    folder = gemma_scope(
+        tmp_path / "gemma-scope-9b-pt-res" / "embedding" / "width_4k" / "average_l0_7"
+    )
+    assert refused(folder, **GEMMA) == EMBEDDING
+    # Without its path, by its size: no other SAE of Gemma Scope is so small.
+    folder = gemma_scope(tmp_path / "mine", (2304, 4096))
+    assert refused(folder, **GEMMA) == EMBEDDING
 
 
 # Names of places

@@ -66,5 +66,5 @@ def _told(name: str) -> Told:
     if size:
         model = f"google/gemma-2-{size}{'-it' if tuned == 'it' else ''}"
         told.tell("model", model, f"{name}: the path")
-    told.tell("context", _CONTEXT, "Gemma Scope's report")
+    told.tell("context", _CONTEXT, "the context of Gemma Scope's training")
     return told

@@ -7,7 +7,7 @@ paper's GPT-2 SAEs are of that kind.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,16 @@ _LOADING = {
     *("default_prepend_bos", "trust_remote_code", "cache_dir", "local_files_only", "tokenizer"),
     *("attn_implementation", "low_cpu_mem_usage", "token", "use_safetensors"),
 }
+# Settings by repository, where SAELens' registry of published SAEs corrects their files.
+_CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+_REGISTERED: dict[str, dict[str, Any]] = {
+    "jbloom/GPT2-Small-SAEs-Reformatted": _CENTRED,
+    "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8": _CENTRED,
+    "tommmcgrath/gpt2-small-mlp-out-saes": _CENTRED,
+    "JoshEngels/Mistral-7B-Residual-Stream-SAEs": {
+        "normalize_activations": "constant_norm_rescale"
+    },
+}
 _MODEL_CLASSES = {
     *("HookedTransformer", "HookedSAETransformer", "TransformerBridge", "SAETransformerBridge"),
     "AutoModelForCausalLM",
@@ -99,10 +109,10 @@ _VERSION = "6.0.0"
 
 def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     """Read a SAELens folder, of version 6 or older."""
-    del name
     assert layout.settings is not None
     found = Settings.read(layout.settings)
-    settings = _modernised(found)
+    registered = _registered(name)
+    settings = _modernised(Settings(found.path, {**found.values, **registered}))
     architecture = settings.text("architecture", "")
     if architecture not in _ARCHITECTURES:
         # Training checkpoints of batchtopk among them, which SAELens turns into jumprelu itself.
@@ -139,7 +149,17 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
         apply_b_dec_to_input=settings.flag("apply_b_dec_to_input", True),
     )
     weights.finish(f"an SAE of architecture {architecture}")
-    return sae, _told(settings, found)
+    return sae, _told(settings, found, registered)
+
+
+def _registered(name: str) -> dict[str, Any]:
+    """What SAELens sets for a published SAE, whatever its file says."""
+    where = f"/{name}/"
+    for repo, settings in _REGISTERED.items():
+        # Perhaps in the cache of the hub's client.
+        if f"/{repo}/" in where or f"/models--{repo.replace('/', '--')}/" in where:
+            return settings
+    return {}
 
 
 def _modernised(settings: Settings) -> Settings:
@@ -151,18 +171,16 @@ def _modernised(settings: Settings) -> Settings:
     major = str(version).partition(".")[0]
     if version and not major.isdigit():
         raise StudyError(f"{settings.path}: sae_lens_version is {version!r}, expected a version")
-    if version and int(major) >= 6:
-        return settings
     named = {_RENAMED.get(key, key): value for key, value in values.items()}
-    activation = named.get("activation_fn", "relu")
+    metadata = {key: value for key, value in named.items() if key in _METADATA}
     modern = {
-        "architecture": "standard",
-        **{key: value for key, value in named.items() if key not in _METADATA | _TRAINING},
-        "metadata": {
-            **settings.part("metadata").values,
-            **{key: value for key, value in named.items() if key in _METADATA},
-        },
+        **{key: value for key, value in named.items() if key not in _METADATA},
+        "metadata": {**metadata, **settings.part("metadata").values},
     }
+    if version and int(major) >= 6:
+        return Settings(settings.path, modern)
+    modern.setdefault("architecture", "standard")
+    activation = named.get("activation_fn", "relu")
     options = settings.part("activation_fn_kwargs")
     if activation == "topk":
         modern |= {"architecture": "topk", "k": options.integer("k")}
@@ -176,7 +194,7 @@ def _modernised(settings: Settings) -> Settings:
                 f"{settings.path}: activation_fn_kwargs.{key} is {value!r}, which is unknown for "
                 f"{activation}; only k of topk can be imported"
             )
-    for key in ("activation_fn", "activation_fn_kwargs", "sae_lens_version"):
+    for key in ("activation_fn", "activation_fn_kwargs"):
         modern.pop(key, None)
     normalization = values.get("normalize_activations")
     if normalization is None or isinstance(normalization, bool):
@@ -187,13 +205,14 @@ def _modernised(settings: Settings) -> Settings:
     return Settings(settings.path, modern)
 
 
-def _told(settings: Settings, found: Settings) -> Told:
+def _told(settings: Settings, found: Settings, registered: Collection[str]) -> Told:
     """What the settings tell of the activations; `found` has them under the file's own names."""
     told, metadata = Told(), settings.part("metadata")
-    old = settings is not found
-    names = {_RENAMED.get(key, key): key for key in found.values} if old else {}
+    names = {_RENAMED.get(key, key): key for key in found.values if key != "metadata"}
 
     def where(key: str) -> str:
+        if key in registered:
+            return f"{settings.path}: SAELens' {key} for this repository"
         return f"{settings.path}: {names.get(key, f'metadata.{key}')}"
 
     other = metadata.text("hook_name_out", "")
@@ -231,7 +250,7 @@ def _told(settings: Settings, found: Settings) -> Told:
     if metadata.text("model_class_name", "HookedTransformer") not in _MODEL_CLASSES:
         told.strange.append(Said(metadata.values["model_class_name"], where("model_class_name")))
     told.know(metadata.values, f"{settings.path}: metadata.", _METADATA)
-    told.know(settings.values, f"{settings.path}: ", _SETTINGS | _TRAINING | _METADATA)
+    told.know(settings.values, f"{settings.path}: ", _SETTINGS | _TRAINING)
     return told
 
 
