@@ -25,7 +25,7 @@ from sae_stitching.agreement import Activations
 from sae_stitching.errors import StudyError
 from sae_stitching.formats import Layout, saelens
 from sae_stitching.formats.told import Told
-from sae_stitching.pretrained import fetch, fitted, load_sae
+from sae_stitching.pretrained import fetch, fitted, load_sae, name_on_hub
 from sae_stitching.sae import ARCHITECTURES, SAE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -809,6 +809,19 @@ def test_an_sae_of_other_sizes_is_refused(changes, message):
     with pytest.raises(StudyError) as caught:
         fit(**changes)
     assert str(caught.value) == f"folder/x: {message}"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("layer_7/width_16k", "google/saes/layer_7/width_16k/params.npz"),
+        ("layer_7/params.npz", "google/saes/layer_7/params.npz"),
+        (".", "google/saes/params.npz"),
+    ],
+)
+def test_the_name_of_published_weights(path, name):
+    layout = Layout("gemma-scope", "/cache/blobs/params.npz", None)
+    assert name_on_hub("google/saes", path, layout) == name
 
 
 # The hub

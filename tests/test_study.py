@@ -428,6 +428,15 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "choose auto, saelens, gemma-scope, dictionary-learning or sparsify",
     ),
     (
+        {"saes[1].pretrained": {**HUB, "trust": ["bos"]}},
+        "saes[1].pretrained.trust[0]: 'bos' is unknown; "
+        "choose hook, model, revision or center_writing_weights",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "trust": "hook"}},
+        "saes[1].pretrained.trust: 'hook' is text, not a list; write ['hook']",
+    ),
+    (
         {"saes[1].pretrained": {"path": "nowhere"}},
         "saes[1].pretrained.path: there is no file or folder nowhere; check the path (a relative "
         "one starts from the working directory), or name the repo that holds it",

@@ -908,6 +908,42 @@ def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
     )
 
 
+def test_a_file_that_contradicts_the_study_is_refused_and_can_be_trusted_against(spare):
+    exported = spare.folder / "results/tiny/export/64"
+    status, said = spare.snakemake("--cores", "1", f"{exported.relative_to(spare.folder)}/cfg.json")
+    assert status == 0, said
+    copy = shutil.copytree(exported, spare.folder / "centred")
+    cfg = json.loads((copy / "cfg.json").read_text())
+    cfg["metadata"]["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
+    (copy / "cfg.json").write_text(json.dumps(cfg))
+    config = {"stitching": {"pairs": [[32, 64]], "transition": []}}
+
+    def run(trust: list[str]) -> tuple[int, str]:
+        entry = {"name": "64-centred", "d_sae": 64, "pretrained": {"path": "centred"}}
+        entry["pretrained"] |= {"trust": trust} if trust else {}
+        target = "results/tiny/saes/64-centred.h5"
+        return spare.snakemake("--cores", "1", target, config={**config, "saes": [*LIST, entry]})
+
+    complaint = (
+        "centred/cfg.json: metadata.model_from_pretrained_kwargs.center_writing_weights is true, "
+        "but model.center_writing_weights is false"
+    )
+    status, said = run([])
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("error in ")]
+    assert line == (
+        f"error in import_sae: {complaint}; change model.center_writing_weights, or, if the study "
+        "is right, add center_writing_weights to the SAE's pretrained.trust (log: "
+        "results/tiny/logs/import_sae/64-centred.log)"
+    )
+    status, said = run(["center_writing_weights"])
+    assert status == 0, said
+    trusted = f"{complaint}; trusted, since pretrained.trust has center_writing_weights"
+    assert trusted in said.splitlines()
+    log = (spare.results / "logs/import_sae/64-centred.log").read_text()
+    assert f"WARNING sae_stitching.agreement: {trusted}" in log
+
+
 def test_families_are_set_side_by_side(spare):
     status, said = spare.snakemake("--cores", "1", "families", "family_transitions")
     assert status == 0, said
