@@ -226,7 +226,9 @@ def shard_file(path):
 def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
-    return source if source["repo"] else {key: source[key] for key in ("format", "trust")}
+    return (
+        source if source["repo"] else {key: source[key] for key in ("format", "trust")}
+    )
 
 
 def pretrained_files(wildcards):
