@@ -338,6 +338,15 @@ def pretrained(
     save_sae(fitted(sae, said, "12", study=study, **sizes), "out.h5", **ORIGIN)
 
 
+CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n"
+
+
+def set_metadata(changes: dict[str, Any]) -> None:
+    metadata = json.loads(Path("cfg.json").read_text())["metadata"]
+    set_json("cfg.json", metadata={**metadata, **changes})
+
+
 class Code:
     """What a pickle file may hold: something to run."""
 
@@ -1139,6 +1148,32 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         ),
         nothing,
         lambda: pretrained("saelens", hook="blocks.0.hook_mlp_out"),
+    ),
+    (
+        (
+            "cfg.json: metadata.model_from_pretrained_kwargs.center_writing_weights is true, but "
+            "model.center_writing_weights is false; change model.center_writing_weights, or, if "
+            "the study is right, add center_writing_weights to the SAE's pretrained.trust"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: set_metadata(CENTRED)),
+    ),
+    (
+        (
+            "cfg.json: metadata.hook_name is 'stem.1', which is not understood as a place in the "
+            "model, and model.hook is blocks.1.hook_resid_pre; correct model.hook, name another "
+            "SAE, or, if the study is right, add hook to the SAE's pretrained.trust"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: set_metadata({"hook_name": "stem.1"})),
+    ),
+    (
+        (
+            "sae_weights.safetensors: is a pointer of Git LFS, not the file that it stands for; "
+            "fetch that with git lfs pull"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: write("sae_weights.safetensors", LFS_POINTER)),
     ),
     (
         "params.npz: not a whole npz file (File is not a zip file); get it again",
