@@ -40,6 +40,17 @@ results = f"results/{study['study']}"
 cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
+# What the files of pretrained SAEs are held against, see agreement.Activations.
+study_activations = {
+    "hook": study["model"]["hook"],
+    "model": study["model"]["name"],
+    "dtype": study["model"]["dtype"],
+    "center_writing_weights": study["model"]["center_writing_weights"],
+    "revision": study["model"].get("revision"),
+    "published": not model_source and not Path(study["model"]["name"]).is_dir(),
+    "context": study["tokens"]["context"],
+    "skip_first_position": study["activations"]["skip_first_position"],
+}
 saes = {sae["name"]: sae for sae in study["saes"]}
 pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
 trained = {name: sae for name, sae in saes.items() if name not in pretrained}
@@ -211,7 +222,9 @@ def shard_file(path):
 def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
-    return source if source["repo"] else {"format": source["format"]}
+    return (
+        source if source["repo"] else {key: source[key] for key in ("format", "trust")}
+    )
 
 
 def pretrained_files(wildcards):

@@ -59,8 +59,7 @@ rule import_sae:
             "import_sae",
             d_sae=pretrained[wildcards.sae]["d_sae"],
             pretrained=pretrained_source(wildcards.sae),
-            model=study["model"]["name"],
-            hook=study["model"]["hook"],
+            activations=study_activations,
             d_model=model_source.get("d_model"),
         ),
     message:

@@ -26,6 +26,7 @@ import torch
 from job import job
 from oracle import random_sae
 from sae_stitching.activations import cache_shard
+from sae_stitching.agreement import Activations
 from sae_stitching.batches import ActivationShards
 from sae_stitching.codes import encode_shards, open_codes
 from sae_stitching.decoder_similarity import (
@@ -40,10 +41,11 @@ from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.figure13 import figure13, figure13_table
 from sae_stitching.figures.style import save_figure
+from sae_stitching.formats import find_local
 from sae_stitching.insertions import insertion_effects, load_insertions, write_insertions
 from sae_stitching.language_model import LanguageModel
 from sae_stitching.pairs import open_pair
-from sae_stitching.pretrained import fitted, load_sae
+from sae_stitching.pretrained import fitted, read_files
 from sae_stitching.recipe import follow
 from sae_stitching.roc import novelty_roc
 from sae_stitching.sae import SAE, read_sae, save_sae
@@ -302,7 +304,13 @@ def classify() -> None:
     novelty_roc(found, **sizes)
 
 
-def pretrained(kind: str, change: Callable[[], Any] = lambda: None, **options: Any) -> None:
+def pretrained(
+    kind: str,
+    change: Callable[[], Any] = lambda: None,
+    d_sae: int = 12,
+    d_model: int = D_MODEL,
+    **told: Any,
+) -> None:
     """Rule import_sae, of a sound SAE that `change` spoils."""
     shapes = {"W_enc": (D_MODEL, 12), "W_dec": (12, D_MODEL), "b_enc": (12,), "b_dec": (D_MODEL,)}
     tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
@@ -324,8 +332,19 @@ def pretrained(kind: str, change: Callable[[], Any] = lambda: None, **options: A
                   "sae.safetensors")  # fmt: skip
         write("cfg.json", json.dumps({"d_in": D_MODEL, "num_latents": 12, "k": 3}))
     change()
-    expected = {"d_sae": 12, "d_model": D_MODEL, "hook": HOOK, "model": MODEL, **options}
-    save_sae(fitted(load_sae("."), "12", **expected), "out.h5", **ORIGIN)
+    study = Activations(**{"hook": HOOK, "model": MODEL, "published": False, **told})
+    sae, said = read_files(find_local("."))
+    sizes = {"d_sae": d_sae, "d_model": d_model}
+    save_sae(fitted(sae, said, "12", study=study, **sizes), "out.h5", **ORIGIN)
+
+
+CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n"
+
+
+def set_metadata(changes: dict[str, Any]) -> None:
+    metadata = json.loads(Path("cfg.json").read_text())["metadata"]
+    set_json("cfg.json", metadata={**metadata, **changes})
 
 
 class Code:
@@ -1123,11 +1142,38 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "12: was trained on blocks.1.hook_resid_pre, the study is of "
-            "blocks.0.hook_mlp_out; correct model.hook, or name another SAE"
+            "cfg.json: metadata.hook_name is 'blocks.1.hook_resid_pre', but model.hook is "
+            "blocks.0.hook_mlp_out; correct model.hook, name another SAE, or, if the study is "
+            "right, add hook to the SAE's pretrained.trust"
         ),
         nothing,
         lambda: pretrained("saelens", hook="blocks.0.hook_mlp_out"),
+    ),
+    (
+        (
+            "cfg.json: metadata.model_from_pretrained_kwargs.center_writing_weights is true, but "
+            "model.center_writing_weights is false; change model.center_writing_weights, or, if "
+            "the study is right, add center_writing_weights to the SAE's pretrained.trust"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: set_metadata(CENTRED)),
+    ),
+    (
+        (
+            "cfg.json: metadata.hook_name is 'stem.1', which is not understood as a place in the "
+            "model, and model.hook is blocks.1.hook_resid_pre; correct model.hook, name another "
+            "SAE, or, if the study is right, add hook to the SAE's pretrained.trust"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: set_metadata({"hook_name": "stem.1"})),
+    ),
+    (
+        (
+            "sae_weights.safetensors: is a pointer of Git LFS, not the file that it stands for; "
+            "fetch that with git lfs pull"
+        ),
+        nothing,
+        lambda: pretrained("saelens", lambda: write("sae_weights.safetensors", LFS_POINTER)),
     ),
     (
         "params.npz: not a whole npz file (File is not a zip file); get it again",

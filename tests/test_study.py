@@ -464,6 +464,15 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
         "choose auto, saelens, gemma-scope, dictionary-learning or sparsify",
     ),
     (
+        {"saes[1].pretrained": {**HUB, "trust": ["bos"]}},
+        "saes[1].pretrained.trust[0]: 'bos' is unknown; "
+        "choose hook, model, revision or center_writing_weights",
+    ),
+    (
+        {"saes[1].pretrained": {**HUB, "trust": "hook"}},
+        "saes[1].pretrained.trust: 'hook' is text, not a list; write ['hook']",
+    ),
+    (
         {"saes[1].pretrained": {"path": "nowhere"}},
         "saes[1].pretrained.path: there is no file or folder nowhere; check the path (a relative "
         "one starts from the working directory), or name the repo that holds it",
@@ -771,7 +780,7 @@ def test_a_pretrained_sae_has_no_key_of_training() -> None:
     assert study["saes"][0] == {
         "name": "64",
         "d_sae": 64,
-        "pretrained": {**HUB, "format": "auto"},
+        "pretrained": {**HUB, "format": "auto", "trust": []},
     }
     assert study["saes"][1] == {"name": "128", "d_sae": 128, **study["training"]}
 
@@ -793,7 +802,7 @@ def test_the_format_goes_by_the_files(
 ) -> None:
     (tmp_path / "folder").mkdir()
     for name in there:
-        (tmp_path / "folder" / name).touch()
+        (tmp_path / "folder" / name).write_text("not looked into")
     for wanted in ("auto", format):
         pretrained = {"path": path, "format": wanted}
         study = load({"saes[0].pretrained": pretrained}, base=tmp_path)
@@ -802,6 +811,7 @@ def test_the_format_goes_by_the_files(
             "revision": None,
             "path": str(tmp_path / path),
             "format": format,
+            "trust": [],
         }
         # Resolved once more, it stays as it is.
         assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
@@ -830,10 +840,10 @@ def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None
     wrong = ": there is no ae.pt; name the folder of an SAE"
     assert complaint(str(tmp_path), "dictionary-learning") == wrong
     for name in ("cfg.json", "params.npz", "mine.safetensors"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("not looked into")
     assert complaint(str(tmp_path)) == ": may be saelens and gemma-scope; name the format"
-    may = "/mine.safetensors: may be saelens and sparsify; name the format"
-    assert complaint("mine.safetensors") == may
+    unknown = "/mine.safetensors: its name does not tell whose format it is; name the format"
+    assert complaint("mine.safetensors") == unknown
 
 
 @pytest.mark.parametrize(

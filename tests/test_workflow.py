@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import torch
 import yaml
 from oracle import Stitched, clustered_standard_error, dense_codes
 from PIL import Image
+from sae_stitching.formats.saelens import export_saelens
 from sae_stitching.sae import SAE, read_sae
 from test_sources import CONTENT, index, pinned, sha256  # noqa: F401, a fixture
 
@@ -906,6 +907,41 @@ def test_an_exported_sae_can_be_imported_beside_trained_ones(spare):
         f"error in import_sae: {exported}/sae_weights.safetensors: has 64 latents, not the 65 of "
         "d_sae; correct d_sae (log: results/tiny/logs/import_sae/wrong.log)"
     )
+
+
+def test_a_file_that_contradicts_the_study_is_refused_and_can_be_trusted_against(tmp_path):
+    # The rule needs nothing but the files: no model runs.
+    d_model = TINY["sources"][TINY["model"]["name"]]["d_model"]
+    W_dec = torch.eye(64, d_model)
+    sae = SAE(W_dec.T, W_dec, torch.zeros(64), torch.zeros(d_model), "relu")
+    sae = replace(sae, hook=TINY["model"]["hook"], model=TINY["model"]["name"])
+    kwargs = {"center_writing_weights": True}
+    export_saelens(sae, tmp_path / "centred", model_from_pretrained_kwargs=kwargs)
+
+    def run(trust: list[str]) -> tuple[int, str]:
+        entry = {"d_sae": 64, "pretrained": {"path": "centred", "trust": trust}}
+        config = {"saes": [{"d_sae": 32}, entry], "stitched": []}
+        target = "results/tiny/saes/64.h5"
+        return Run(ROOT, tmp_path).snakemake("--cores", "1", target, config=config)
+
+    complaint = (
+        "centred/cfg.json: metadata.model_from_pretrained_kwargs.center_writing_weights is true, "
+        "but model.center_writing_weights is false"
+    )
+    status, said = run([])
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("error in ")]
+    assert line == (
+        f"error in import_sae: {complaint}; change model.center_writing_weights, or, if the study "
+        "is right, add center_writing_weights to the SAE's pretrained.trust (log: "
+        "results/tiny/logs/import_sae/64.log)"
+    )
+    status, said = run(["center_writing_weights"])
+    assert status == 0, said
+    trusted = f"{complaint}; trusted, since pretrained.trust has center_writing_weights"
+    assert trusted in said.splitlines()
+    log = (tmp_path / "results/tiny/logs/import_sae/64.log").read_text()
+    assert f"WARNING sae_stitching.agreement: {trusted}" in log
 
 
 def test_families_are_set_side_by_side(spare):

@@ -2,18 +2,27 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from sae_stitching import formats
+from sae_stitching import agreement, formats
+from sae_stitching.agreement import Activations
 from sae_stitching.errors import StudyError
-from sae_stitching.formats import Layout, dictionary_learning, gemma_scope, saelens, sparsify
+from sae_stitching.formats import (
+    Layout,
+    dictionary_learning,
+    gemma_scope,
+    places,
+    saelens,
+    sparsify,
+)
+from sae_stitching.formats.told import Told
 from sae_stitching.sae import SAE, read_sae
 
 _logger = logging.getLogger(__name__)
 
-_READERS: dict[str, Callable[[Layout], SAE]] = {
+_READERS: dict[str, Callable[[Layout, str], tuple[SAE, Told]]] = {
     "saelens": saelens.read,
     "gemma-scope": gemma_scope.read,
     "dictionary-learning": dictionary_learning.read,
@@ -57,13 +66,45 @@ def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None
     """
     if Path(path).suffix == ".h5" and format == "auto":
         return read_sae(path, study=study)
-    layout = formats.find_local(str(path), format)
-    sae = _READERS[layout.format](layout)
+    return read_files(formats.find_local(str(path), format))[0]
+
+
+def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
+    """Read an SAE of another library, and what its files tell of it.
+
+    Parameters
+    ----------
+    layout
+        The files.
+    name
+        Path of the weights as they were published, which some libraries tell places by: owner and
+        name of the repository, and the path in it. By default, where they lie.
+
+    Returns
+    -------
+    sae
+        With its hook by TransformerLens' name, where it is understood.
+    told
+
+    Raises
+    ------
+    StudyError
+        As `load_sae`.
+    """
+    try:
+        sae, told = _READERS[layout.format](layout, name or layout.weights)
+    except StudyError:
+        if instead := formats.not_ours(layout):
+            raise StudyError(instead) from None
+        raise
     if sae.k is not None and sae.k > sae.d_sae:
         raise StudyError(
             f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
         )
-    return sae
+    hook, model = (
+        str(told.said[topic].value) if topic in told.said else "" for topic in ("hook", "model")
+    )
+    return replace(sae, hook=places.hook(hook) or hook, model=model), told
 
 
 def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
@@ -145,23 +186,42 @@ def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
     )
 
 
-def fitted(sae: SAE, name: str, *, d_sae: int, d_model: int | None, hook: str, model: str) -> SAE:
+def name_on_hub(repo: str, path: str, layout: Layout) -> str:
+    """Name of the weights as they were published: the repository, and the path in it."""
+    given, file = PurePosixPath(repo, path), PurePosixPath(layout.weights).name
+    return str(given if given.name == file else given / file)
+
+
+def fitted(
+    sae: SAE,
+    told: Told,
+    name: str,
+    *,
+    d_sae: int,
+    d_model: int | None,
+    study: Activations,
+    trust: Collection[str] = (),
+) -> SAE:
     """The SAE as one of the study's, once it is known to fit.
 
     Parameters
     ----------
     sae
+    told
+        What its files tell of it.
     name
         Where it comes from, for complaints.
-    d_sae, d_model, hook
+    d_sae, d_model
         What the study expects; a `d_model` that is not known yet is not checked.
-    model
-        What the study calls its model.
+    study
+        Activations that it will read.
+    trust
+        Where the study is right against the files, see `agreement.check`.
 
     Raises
     ------
     StudyError
-        If the SAE has another size, or was trained at another place in the model.
+        If the SAE has another size, or was trained on other activations.
     """
     if sae.d_sae != d_sae:
         raise StudyError(
@@ -169,23 +229,8 @@ def fitted(sae: SAE, name: str, *, d_sae: int, d_model: int | None, hook: str, m
         )
     if d_model is not None and sae.d_model != d_model:
         raise StudyError(
-            f"{name}: reads d_model {sae.d_model}, but {model} has {d_model}; is it for this model?"
+            f"{name}: reads d_model {sae.d_model}, but {study.model} has {d_model}; is it for this "
+            "model?"
         )
-    if not sae.hook:
-        _logger.info("%s does not say its hook; taken for %s", name, hook)
-    elif _place(sae.hook) != _place(hook):
-        raise StudyError(
-            f"{name}: was trained on {sae.hook}, the study is of {hook}; correct model.hook, or "
-            "name another SAE"
-        )
-    if sae.model and sae.model != model:
-        _logger.info("%s was trained on %s, the study calls its model %s", name, sae.model, model)
-    return replace(sae, hook=hook, model=model)
-
-
-def _place(hook: str) -> str:
-    """One name for one place: what leaves a block is what enters the next."""
-    block, _, point = hook.removeprefix("blocks.").partition(".")
-    if point == "hook_resid_post" and block.isdigit():
-        return f"blocks.{int(block) + 1}.hook_resid_pre"
-    return hook
+    agreement.check(told, study, name, trust)
+    return replace(sae, hook=study.hook, model=study.model)

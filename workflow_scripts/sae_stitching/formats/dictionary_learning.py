@@ -4,7 +4,6 @@ Matrices of torch.nn.Linear are stored as (output, input), so that the encoder's
 and the decoder's (d_model, d_sae).
 """
 
-import re
 from typing import Any
 
 import torch
@@ -13,21 +12,32 @@ from sae_stitching.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Settings, Weights, read_state_dict
 from sae_stitching.formats.gates import gated_encoder
+from sae_stitching.formats.told import Told
 from sae_stitching.sae import SAE
 
-# Submodules as the library's own recipes call them.
-_POINTS = {
-    "resid_pre": "hook_resid_pre",
-    "resid_post": "hook_resid_post",
-    "mlp_out": "hook_mlp_out",
-    "attention_out": "hook_attn_out",
+# Settings that are read, and those of training alone: `norm_factor` is in the weights when the
+# library saves them, and an SAE of groups (Matryoshka) is used with all of them.
+_TRAINER = {
+    *("dict_class", "activation_dim", "dict_size", "k", "layer", "lm_name", "submodule_name"),
+    *("trainer_class", "wandb_name", "device", "seed", "lr", "steps", "warmup_steps"),
+    *("decay_start", "sparsity_warmup_steps", "resample_steps", "l1_penalty", "auxk_alpha"),
+    *("threshold_beta", "threshold_start_step", "top_k_aux", "k_anneal_steps", "bandwidth"),
+    *("sparsity_penalty", "sparsity_function", "target_l0", "group_fractions", "group_weights"),
+    *("group_sizes", "norm_factor", "p_start", "p_end", "anneal_start", "anneal_end"),
+    *("n_sparsity_updates", "sparsity_queue_length", "initial_sparsity_penalty"),
+}
+_BUFFER = {
+    *("d_submodule", "io", "n_ctxs", "ctx_len", "refresh_batch_size", "out_batch_size"),
+    *("device", "remove_bos", "max_activation_norm_multiple", "add_special_tokens"),
 }
 
 
-def read(layout: Layout) -> SAE:
-    """Read an SAE of dictionary_learning; its hook is known where the config names it so."""
+def read(layout: Layout, name: str) -> tuple[SAE, Told]:
+    """Read an SAE of dictionary_learning."""
+    del name
     assert layout.settings is not None
-    trainer = Settings.read(layout.settings).part("trainer")
+    settings = Settings.read(layout.settings)
+    trainer = settings.part("trainer")
     kind = trainer.text("dict_class", "")
     if kind not in _READERS:
         raise StudyError(
@@ -38,7 +48,41 @@ def read(layout: Layout) -> SAE:
     weights = Weights(layout.weights, read_state_dict(layout.weights), d_model, d_sae)
     tensors = _READERS[kind](weights, trainer)
     weights.finish(kind)
-    return SAE(**tensors, hook=_hook(trainer), model=trainer.text("lm_name", ""))
+    return SAE(**tensors), _told(settings, trainer)
+
+
+def _told(settings: Settings, trainer: Settings) -> Told:
+    told, buffer = Told(), settings.part("buffer")
+    side = buffer.text("io", "out")
+    if side not in ("out", "in"):
+        raise StudyError(
+            f"{settings.path}: buffer.io is {side!r}, so that this is a transcoder; only SAEs can "
+            "be imported"
+        )
+    where = f"{settings.path}: trainer."
+    submodule, layer = trainer.text("submodule_name", ""), trainer.values.get("layer")
+    if submodule:
+        told.tell_number("layer", layer, f"{where}layer")
+    # A layer alone is the block's output, as for the library's own `get_submodule`.
+    place = submodule or (f"layer_{layer}" if layer is not None else "")
+    if place and side == "in" and not place.startswith("resid_pre"):
+        place += ".input"
+    told.tell("hook", place or None, f"{where}{'submodule_name' if submodule else 'layer'}")
+    told.tell("model", trainer.text("lm_name", "") or None, f"{where}lm_name")
+    told.tell_number("context", buffer.values.get("ctx_len"), f"{settings.path}: buffer.ctx_len")
+    if buffer.flag("remove_bos", False):
+        told.tell("positions", [1, None], f"{settings.path}: buffer.remove_bos")
+    told.know(trainer.values, where, _TRAINER)
+    told.know(buffer.values, f"{settings.path}: buffer.", _BUFFER)
+    told.know(settings.values, f"{settings.path}: ", ("trainer", "buffer"))
+    return told
+
+
+def _k(weights: Weights, trainer: Settings) -> int:
+    k = trainer.integer("k")
+    if (stored := weights.number("k")) is not None and stored != k:
+        raise StudyError(f"{weights.path}: k is {stored}, but {trainer.path} says trainer.k is {k}")
+    return k
 
 
 def _linear(weights: Weights) -> dict[str, torch.Tensor]:
@@ -82,18 +126,18 @@ def _relu_of_april(weights: Weights, trainer: Settings) -> dict[str, Any]:
 
 def _top_k(weights: Weights, trainer: Settings) -> dict[str, Any]:
     # Its threshold is for another way of encoding than the class's own.
-    weights.ignore("k", "threshold")
+    weights.ignore("threshold")
     return {
         **_linear(weights),
         "b_enc": weights.take("encoder.bias", "d_sae"),
         "b_dec": weights.take("b_dec", "d_model"),
         "architecture": "topk",
-        "k": trainer.integer("k"),
+        "k": _k(weights, trainer),
     }
 
 
 def _batch_top_k(weights: Weights, trainer: Settings) -> dict[str, Any]:
-    weights.ignore("k", "group_sizes")
+    weights.ignore("group_sizes")
     if "W_enc" in weights:  # Matryoshka
         matrices = {
             "W_enc": weights.take("W_enc", "d_model", "d_sae"),
@@ -108,7 +152,7 @@ def _batch_top_k(weights: Weights, trainer: Settings) -> dict[str, Any]:
         "b_dec": weights.take("b_dec", "d_model"),
         "architecture": "batchtopk",
         "threshold": weights.take("threshold").expand(len(b_enc)).clone(),
-        "k": trainer.integer("k"),
+        "k": _k(weights, trainer),
     }
 
 
@@ -151,8 +195,3 @@ _READERS = {
     "JumpReluAutoEncoder": _jumprelu,
     "GatedAutoEncoder": _gated,
 }
-
-
-def _hook(trainer: Settings) -> str:
-    match = re.fullmatch(r"([a-z_]+)_layer_(\d+)", trainer.text("submodule_name", ""))
-    return f"blocks.{match[2]}.{_POINTS[match[1]]}" if match and match[1] in _POINTS else ""

@@ -108,6 +108,11 @@ class Weights:
         for name in names:
             self._tensors.pop(name, None)
 
+    def number(self, name: str) -> float | None:
+        """Take the one number that the tensor `name` holds; None where there is none."""
+        tensor = self._tensors.pop(name, None)
+        return None if tensor is None or tensor.numel() != 1 else tensor.item()
+
     def finish(self, what: str) -> None:
         """Complain of a tensor that is left: with it the file means something else than `what`."""
         for name in self._tensors:
@@ -133,6 +138,8 @@ class Weights:
             named = f"{shape}, ({', '.join(dimensions)})"
             turned = tuple(tensor.shape) == shape[::-1]
             remedy = "; it is transposed" if turned else ""
+            if tensor.ndim == 3:
+                remedy = "; a crosscoder has three dimensions, and is no SAE"
             raise StudyError(
                 f"{self.path}: {name} has shape {tuple(tensor.shape)}, expected {named}{remedy}"
             )
