@@ -454,6 +454,36 @@ rule orders:
         "../workflow_scripts/orders.py"
 
 
+rule agreement:
+    input:
+        collect(f"{results}/saes/{{sae}}.h5", sae=compared_seeds),
+    output:
+        figure("agreement"),
+        table=f"{results}/tables/agreement.csv",
+    log:
+        f"{results}/logs/agreement.log",
+    benchmark:
+        f"{results}/benchmarks/agreement.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(3000 + max(map(agreement_mb, comparisons), default=0)),
+        runtime=scaled(30 + len(comparisons)),
+    params:
+        job=job(
+            "agreement",
+            saes=compared_seeds,
+            comparisons=comparisons,
+            threads=1,
+            dpi=study["figures"]["dpi"],
+        ),
+    message:
+        "Compare the seeds of each training"
+    script:
+        "../workflow_scripts/agreement.py"
+
+
 rule training_curve:
     input:
         collect(f"{results}/saes/{{sae}}.csv", sae=trained),

@@ -200,7 +200,7 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 
 def read_csv(path: str | Path) -> pd.DataFrame:
     """Read a table that `write_csv` wrote; names of SAEs stay text, also where they are numbers."""
-    names = ("sae", "small", "large", "next_in_size", "next_in_l0")
+    names = ("sae", "other", "small", "large", "next_in_size", "next_in_l0")
     return pd.read_csv(path, dtype=dict.fromkeys(names, str))
 
 
