@@ -49,7 +49,7 @@ rule all:
             otherwise=[],
         ),
         rules.significance.output,
-        branch(bool(comparisons), then=rules.agreement.output, otherwise=[]),
+        branch(bool(comparisons), then=rules.seed_agreement.output, otherwise=[]),
         branch(bool(aged), then=rules.convergence.output, otherwise=[]),
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         branch(bool(trained), then=rules.selection.output, otherwise=[]),

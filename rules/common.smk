@@ -12,7 +12,7 @@ _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
 from sae_stitching import formats
-from sae_stitching.agreement import MATCHED_UP_TO
+from sae_stitching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.names import pair_name, split_pair_name
@@ -89,7 +89,9 @@ aged = [
     for small, large in zip(names, names[1:])
     if age is not None and pair_name(small, large) in pairs
 ]
-aged_saes = list(dict.fromkeys(pair[side] for pair in aged for side in ("small", "large")))
+aged_saes = list(
+    dict.fromkeys(pair[side] for pair in aged for side in ("small", "large"))
+)
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
     name
@@ -148,7 +150,7 @@ SECTIONS = {
         "8 Beyond the paper": (
             "orders",
             "significance",
-            "agreement",
+            "seed_agreement",
             "convergence",
             "families",
             "family_transitions",
@@ -169,7 +171,7 @@ TABLES = {
     ),
     "components": "Types of latent families",
     "significance": "Insertion effects that differ from zero",
-    **({"agreement": "Agreement of seeds"} if comparisons else {}),
+    **({"seed_agreement": "Agreement of seeds"} if comparisons else {}),
     **({"convergence": "Numbers against the steps of training"} if aged else {}),
     **({"orders": "Orders of insertion"} if steps else {}),
     **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),

@@ -454,16 +454,16 @@ rule orders:
         "../workflow_scripts/orders.py"
 
 
-rule agreement:
+rule seed_agreement:
     input:
         collect(f"{results}/saes/{{sae}}.h5", sae=compared_seeds),
     output:
-        figure("agreement"),
-        table=f"{results}/tables/agreement.csv",
+        figure("seed_agreement"),
+        table=f"{results}/tables/seed_agreement.csv",
     log:
-        f"{results}/logs/agreement.log",
+        f"{results}/logs/seed_agreement.log",
     benchmark:
-        f"{results}/benchmarks/agreement.tsv"
+        f"{results}/benchmarks/seed_agreement.tsv"
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1
@@ -472,7 +472,7 @@ rule agreement:
         runtime=scaled(30 + len(comparisons)),
     params:
         job=job(
-            "agreement",
+            "seed_agreement",
             saes=compared_seeds,
             comparisons=comparisons,
             threads=1,
@@ -481,7 +481,7 @@ rule agreement:
     message:
         "Compare the seeds of each training"
     script:
-        "../workflow_scripts/agreement.py"
+        "../workflow_scripts/seed_agreement.py"
 
 
 rule training_curve:

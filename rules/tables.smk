@@ -99,7 +99,7 @@ rule convergence:
         curves=collect(f"{results}/saes/{{sae}}.csv", sae=aged_saes),
         agreement=branch(
             bool(comparisons),
-            then=[f"{results}/tables/agreement.csv"],
+            then=[f"{results}/tables/seed_agreement.csv"],
             otherwise=[],
         ),
         walks=[

@@ -759,7 +759,9 @@ def test_the_curve_says_what_share_of_directions_settled(data):
 @pytest.mark.parametrize("young", [True, False])
 def test_a_young_sae_is_called_so(data, caplog, young):
     # Two seeds of the one share few latents, of the other nearly all.
-    config = replace(DEFAULTS, steps=100 if young else 2000, lr=2e-3 if young else 1e-2, lr_decay_fraction=0.5)
+    config = replace(
+        DEFAULTS, steps=100 if young else 2000, lr=2e-3 if young else 1e-2, lr_decay_fraction=0.5
+    )
     with caplog.at_level(logging.WARNING, "sae_stitching"):
         trainer = Trainer(config, data[2])
         trainer.train("train 24")

@@ -6,14 +6,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 
 from sae_stitching.figures.families import architecture_colours, architecture_label
 from sae_stitching.figures.style import GUIDE, PAGE_WIDTH, style
 
 # Columns of the table, one where a pair has one number, two where each SAE has; title; share.
 _PANELS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
-    (("share_max_cosine_small", "share_max_cosine_large"), "Shared by two seeds (max cosine)", True),
+    (
+        ("share_max_cosine_small", "share_max_cosine_large"),
+        "Shared by two seeds (max cosine)",
+        True,
+    ),
     (("pw_mcc_small", "pw_mcc_large"), "PW-MCC of two seeds", False),
     (("settled_small", "settled_large"), "Settled directions", True),
     (("share_novel",), "Novel latents", True),
@@ -39,6 +43,7 @@ def convergence_figure(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 6.6), layout="constrained")
     panels = figure.subplots(4, 3, sharex=True)
     colours = architecture_colours(table["architecture"])
+    ages = sorted(set(table["tokens"] / 1e6))
     lines = [
         (str(key[0]), rows.sort_values("tokens"))
         for key, rows in table.groupby(["architecture", "seed", "d_small", "d_large"], sort=False)
@@ -50,7 +55,7 @@ def convergence_figure(table: pd.DataFrame) -> Figure:
                     rows["tokens"] / 1e6, rows[column], line, color=colours[architecture],
                     marker="o", markersize=2.2, linewidth=0.8, gid=f"{column} {architecture}",
                 )  # fmt: skip
-        _axes(panel, title, share)
+        _axes(panel, title, share, ages)
     rest = list(panels.flat)[len(_PANELS) :]
     for panel in rest:
         panel.set_axis_off()
@@ -69,11 +74,12 @@ def convergence_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _axes(panel: Axes, title: str, share: bool) -> None:
+def _axes(panel: Axes, title: str, share: bool, ages: list[float]) -> None:
     panel.set_title(title)
-    panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xscale("log")
+    # The ages themselves: each is a few times the one before.
+    panel.set_xticks(ages, [f"{age:.2g}" for age in ages])
+    panel.xaxis.set_minor_locator(NullLocator())
     if share:
         panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.set_ylim(bottom=0)

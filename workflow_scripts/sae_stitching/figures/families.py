@@ -96,7 +96,9 @@ def families_figure(table: pd.DataFrame) -> Figure:
         panel.set_xlim(-0.5, len(places) - 0.5)
         panel.set_xlabel("Larger → smaller SAE (latents)")
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=colour, label=architecture_label(architecture))
+        Line2D(
+            [], [], linestyle="", marker="o", color=colour, label=architecture_label(architecture)
+        )
         for architecture, colour in colours.items()
     ]
     if len(markers) > 1:

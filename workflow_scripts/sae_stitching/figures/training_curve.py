@@ -58,7 +58,8 @@ def training_curve(table: pd.DataFrame) -> Figure:
                 curve[column],
                 gid=f"{column} {name}",
                 # A line at zero or one would be half behind the axis.
-                clip_on=column not in ("n_dead", "settled"),
+                # (Nor would an empty line without clipping leave the layout room.)
+                clip_on=column not in ("n_dead", "settled") or curve.empty,
                 marker="o" if column == "settled" else "",
                 markersize=2.5,
                 **sequence_style(i),
@@ -76,10 +77,10 @@ def training_curve(table: pd.DataFrame) -> Figure:
             axes.set_ylim(bottom=0, top=None if values.any() else 1)
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (*panels[1, :-1], panels[0, -1]):
-        axes.set_xlabel("Training tokens (millions)")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(labelbottom=True)
+        axes.set_xlabel("Training tokens (millions)")
     figure.suptitle("Training, measured on single training batches", fontsize=8)
-    figure.align_ylabels(panels)
     figure.legend(
         [Line2D([], [], **sequence_style(i)) for i in range(len(names))],
         [sae_label(name) for name in names],

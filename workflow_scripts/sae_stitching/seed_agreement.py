@@ -75,7 +75,7 @@ def agreement(
     Examples
     --------
     >>> import torch
-    >>> from sae_stitching.agreement import agreement
+    >>> from sae_stitching.seed_agreement import agreement
     >>> found = agreement(torch.eye(3), torch.eye(3)[[1, 2, 0]])
     >>> found.share, found.share_matched, found.pw_mcc
     (1.0, 1.0, 1.0)

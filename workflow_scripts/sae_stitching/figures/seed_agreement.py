@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sae_stitching.agreement import SHARED_COSINE, Agreement
+from sae_stitching.seed_agreement import SHARED_COSINE, Agreement
 from sae_stitching.figures.style import GUIDE, PAGE_WIDTH, SMALL, sae_label, sequence_style, style
 
 # Column of the table, marker and name.
@@ -113,7 +113,9 @@ def _numbers(panel: Axes, table: pd.DataFrame) -> None:
 
 
 def _curves(panel: Axes, curves: pd.DataFrame) -> None:
-    comparisons: Sequence[Any] = list(dict.fromkeys(zip(curves["sae"], curves["other"], strict=True)))
+    comparisons: Sequence[Any] = list(
+        dict.fromkeys(zip(curves["sae"], curves["other"], strict=True))
+    )
     for i, (sae, other) in enumerate(comparisons):
         rows = curves[(curves["sae"] == sae) & (curves["other"] == other)]
         random = sae == _RANDOM

@@ -2,8 +2,8 @@
 
 import pandas as pd
 from job import job
-from sae_stitching.agreement import agreement, random_agreement
-from sae_stitching.figures.agreement import agreement_curves, agreement_figure, agreement_row
+from sae_stitching.seed_agreement import agreement, random_agreement
+from sae_stitching.figures.seed_agreement import agreement_curves, agreement_figure, agreement_row
 from sae_stitching.figures.style import save_figure
 from sae_stitching.sae import load_decoder
 from sae_stitching.tables import write_csv
@@ -22,6 +22,4 @@ with job(snakemake) as origin:
     table = pd.DataFrame(rows)
     write_csv(table, snakemake.output.table)
     curves = agreement_curves(found, random[max(random)])
-    save_figure(
-        agreement_figure(table, curves), curves, snakemake.output[:3], dpi=params["dpi"]
-    )
+    save_figure(agreement_figure(table, curves), curves, snakemake.output[:3], dpi=params["dpi"])
