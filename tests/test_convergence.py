@@ -73,7 +73,8 @@ def tables():
     generator = np.random.default_rng(0)
     saes = entries()
     properties = pd.DataFrame(
-        [{"sae": s["name"], "d_sae": s["d_sae"], **dict(zip(("l0", "fvu"), generator.random(2)))}
+        [{"sae": s["name"], "d_sae": s["d_sae"], "l0": generator.random(),
+          "fvu": generator.random()}
          for s in saes]
     )  # fmt: skip
     together = [
@@ -86,7 +87,7 @@ def tables():
         pairs[column] = generator.random(len(pairs))
     curves = {s["name"]: pd.DataFrame({"settled": [np.nan, generator.random()]}) for s in saes}
     agreement = pd.DataFrame(
-        [{"sae": f"0-{d}-{n}", "other": f"1-{d}-{n}", **dict(zip(SHARED, generator.random(3)))}
+        [{"sae": f"0-{d}-{n}", "other": f"1-{d}-{n}", **{column: generator.random() for column in SHARED}}
          for n in (100, 400) for d in (8, 16)]
     )  # fmt: skip
     walks = {(c["small"], c["large"]): walk(4, 3, 3 + generator.random()) for c in together}

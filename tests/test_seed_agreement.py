@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching import seed_agreement as module
-from sae_stitching.seed_agreement import Agreement, agreement, random_agreement
 from sae_stitching.errors import StudyError
 from sae_stitching.figures.seed_agreement import (
     agreement_curves,
     agreement_figure,
     agreement_row,
 )
+from sae_stitching.seed_agreement import Agreement, agreement, random_agreement
 
 
 def random_decoders(d_sae, d_model, seed):

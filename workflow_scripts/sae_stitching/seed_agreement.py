@@ -1,4 +1,4 @@
-"""Agreement of two SAEs of one size that differ in their seed: how many latents do they share?
+"""Agreement of two SAEs of one size that differ in their seed: how many latents they share.
 
 Three numbers, as published: the share of latents whose max cosine is at least 0.7 (the paper's
 Figure 16), the share of those matched one to one that are that near, after the matching of greatest

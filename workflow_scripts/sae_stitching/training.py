@@ -59,10 +59,10 @@ _CHECKPOINT_EVERY = 60.0
 #: Columns of the training curve. `settled` is known in some rows only, see `looks_back`.
 CURVE = ("step", "tokens", "loss", "fvu", "l0", "n_dead", "settled")
 
-# A direction has settled that is this near (cosine) to where it was at half as many steps. It can be
-# watched without a twin, and bounds what a twin would say: latents that still turn are in no second
-# seed. ReLU's share of settled directions comes within 0.05 of the share that two seeds have in
-# common; TopK's directions settle (0.96) long before two seeds agree (0.42).
+# A direction has settled that is this near (cosine) to where it was at half as many steps. It can
+# be watched without a twin: latents that still turn are in no second seed. It bounds what a twin
+# would say and no more: ReLU's share of settled directions was within 0.09 of what two seeds had in
+# common, TopK's reached 0.96 where they had 0.42.
 SETTLED_COSINE = 0.9
 #: Share of settled directions below which an SAE is too young for its latents to be compared.
 YOUNG_BELOW = 0.9
@@ -397,8 +397,8 @@ class Trainer:
         settled = self.curve[-1][CURVE.index("settled")]
         if settled < YOUNG_BELOW:
             _logger.warning(
-                "%s: young: %.0f %% of the latents kept their direction over the second half of the "
-                "steps; two seeds would share no more, so train longer (training.steps) before "
+                "%s: young: %.0f %% of the latents kept their direction over the second half of "
+                "the steps; two seeds would share no more, so train longer (training.steps) before "
                 "latents are compared",
                 label,
                 100 * settled,
@@ -594,7 +594,7 @@ def discard_checkpoints(sae_file: str | Path) -> None:
 
 
 def write_curve(curve: Sequence[tuple[float, ...]], path: str | Path) -> None:
-    """Write the training curve, ``saes/<sae>.csv``: a row every so many steps; NaN is left empty."""
+    """Write the training curve, ``saes/<sae>.csv``: a row every so many steps, NaN left empty."""
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CURVE)

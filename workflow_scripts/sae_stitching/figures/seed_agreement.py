@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sae_stitching.seed_agreement import SHARED_COSINE, Agreement
 from sae_stitching.figures.style import GUIDE, PAGE_WIDTH, SMALL, sae_label, sequence_style, style
+from sae_stitching.seed_agreement import SHARED_COSINE, Agreement
 
 # Column of the table, marker and name.
 _MEASURES = (
