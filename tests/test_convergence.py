@@ -87,7 +87,8 @@ def tables():
         pairs[column] = generator.random(len(pairs))
     curves = {s["name"]: pd.DataFrame({"settled": [np.nan, generator.random()]}) for s in saes}
     agreement = pd.DataFrame(
-        [{"sae": f"0-{d}-{n}", "other": f"1-{d}-{n}", **{column: generator.random() for column in SHARED}}
+        [{"sae": f"0-{d}-{n}", "other": f"1-{d}-{n}",
+          **{column: generator.random() for column in SHARED}}
          for n in (100, 400) for d in (8, 16)]
     )  # fmt: skip
     walks = {(c["small"], c["large"]): walk(4, 3, 3 + generator.random()) for c in together}
