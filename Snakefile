@@ -48,6 +48,8 @@ rule all:
             otherwise=[],
         ),
         rules.significance.output,
+        branch(bool(comparisons), then=rules.seed_agreement.output, otherwise=[]),
+        branch(bool(aged), then=rules.convergence.output, otherwise=[]),
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         branch(bool(trained), then=rules.selection.output, otherwise=[]),
         branch(bool(stitched), then=rules.stitched.output, otherwise=[]),

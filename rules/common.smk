@@ -10,12 +10,14 @@ _scripts = Path(workflow.basedir) / "workflow_scripts"
 sys.path.insert(0, str(_scripts))
 
 from sae_stitching import formats
+from sae_stitching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.names import pair_name, split_pair_name
 from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
 from sae_stitching.study import (
+    cohorts,
     families,
     is_jumprelu,
     read_study,
@@ -80,6 +82,23 @@ kin_steps = [
     for step in zip(names, names[1:])
     if pair_name(*step) in pairs
 ]
+# Pairs of SAEs of one age, where the study trains some for different numbers of steps.
+aged = [
+    {
+        "architecture": architecture,
+        "seed": seed,
+        "steps": age,
+        "tokens": age * saes[small]["batch_size"],
+        "small": small,
+        "large": large,
+    }
+    for (architecture, seed, age), names in cohorts(study["saes"]).items()
+    for small, large in zip(names, names[1:])
+    if age is not None and pair_name(small, large) in pairs
+]
+aged_saes = list(
+    dict.fromkeys(pair[side] for pair in aged for side in ("small", "large"))
+)
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
     name
@@ -95,6 +114,20 @@ seed_pairs = [
     for two in combinations(group, 2)
     if pair_name(*two) not in pairs and pair_name(*two[::-1]) not in pairs
 ]
+# Every two seeds of one training, and what they have in common.
+comparisons = [
+    {
+        "sae": sae,
+        "other": other,
+        "d_sae": sizes[sae],
+        "architecture": saes[sae]["architecture"],
+        "tokens": saes[sae]["steps"] * saes[sae]["batch_size"],
+    }
+    for group in seeds
+    for sae, other in combinations(group, 2)
+    if sae in trained
+]
+compared_seeds = [name for group in seeds for name in group if name in trained]
 # What Figures 18 and 19 are drawn for.
 jumprelu = {name for name, sae in saes.items() if is_jumprelu(sae)}
 jumprelu_pairs = [
@@ -124,6 +157,8 @@ SECTIONS = {
         "8 Beyond the paper": (
             "orders",
             "significance",
+            "seed_agreement",
+            "convergence",
             "families",
             "family_transitions",
             "selection",
@@ -143,6 +178,8 @@ TABLES = {
     ),
     "components": "Types of latent families",
     "significance": "Insertion effects that differ from zero",
+    **({"seed_agreement": "Agreement of seeds"} if comparisons else {}),
+    **({"convergence": "Numbers against the steps of training"} if aged else {}),
     **({"orders": "Orders of insertion"} if steps else {}),
     **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
     # Without training there are no training activations to select on, unless they are asked for.
@@ -365,6 +402,12 @@ def scaled(amount):
 def matrix_mb(*names):
     """Megabytes of a float32 matrix (d_sae, d_model) of each of these SAEs."""
     return sum(4e-6 * sizes[name] * d_model for name in names)
+
+
+def agreement_mb(comparison):
+    """Megabytes of matching two SAEs of one size: their cosines, and twice more in float64."""
+    d_sae = min(comparison["d_sae"], MATCHED_UP_TO)
+    return 2 * matrix_mb(comparison["sae"]) + 24e-6 * d_sae**2
 
 
 def n_tokens(split):

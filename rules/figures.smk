@@ -454,6 +454,36 @@ rule orders:
         "../workflow_scripts/orders.py"
 
 
+rule seed_agreement:
+    input:
+        collect(f"{results}/saes/{{sae}}.h5", sae=compared_seeds),
+    output:
+        figure("seed_agreement"),
+        table=f"{results}/tables/seed_agreement.csv",
+    log:
+        f"{results}/logs/seed_agreement.log",
+    benchmark:
+        f"{results}/benchmarks/seed_agreement.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(3000 + max(map(agreement_mb, comparisons), default=0)),
+        runtime=scaled(30 + len(comparisons)),
+    params:
+        job=job(
+            "seed_agreement",
+            saes=compared_seeds,
+            comparisons=comparisons,
+            threads=1,
+            dpi=study["figures"]["dpi"],
+        ),
+    message:
+        "Compare the seeds of each training"
+    script:
+        "../workflow_scripts/seed_agreement.py"
+
+
 rule training_curve:
     input:
         collect(f"{results}/saes/{{sae}}.csv", sae=trained),

@@ -92,6 +92,47 @@ rule families:
         "../workflow_scripts/families.py"
 
 
+rule convergence:
+    input:
+        pairs=rules.pairs.output[0],
+        saes=rules.sae_properties.output[0],
+        curves=collect(f"{results}/saes/{{sae}}.csv", sae=aged_saes),
+        agreement=branch(
+            bool(comparisons),
+            then=[f"{results}/tables/seed_agreement.csv"],
+            otherwise=[],
+        ),
+        walks=[
+            f"{results}/stitching/transition/{pair_name(pair['small'], pair['large'])}.h5"
+            for pair in aged
+        ],
+    output:
+        figure("convergence"),
+        table=f"{results}/tables/convergence.csv",
+    log:
+        f"{results}/logs/convergence.log",
+    benchmark:
+        f"{results}/benchmarks/convergence.tsv"
+    conda:
+        "../envs/sae-stitching.yaml"
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(10),
+    params:
+        job=job(
+            "convergence",
+            pairs=aged,
+            saes=aged_saes,
+            seeds=bool(comparisons),
+            dpi=study["figures"]["dpi"],
+        ),
+    message:
+        "Set SAEs of different ages side by side"
+    script:
+        "../workflow_scripts/convergence.py"
+
+
 rule reproduction:
     input:
         saes=rules.sae_properties.output[0],

@@ -500,6 +500,7 @@ def curves(n_dead=0):
                 "fvu": 1 / (step + i),
                 "l0": 1000 / step,
                 "n_dead": n_dead * i,
+                "settled": np.where(step % 80 == 0, step / 200, np.nan),
             }
         )
         for i, name in enumerate(("576", "1152"))
@@ -516,10 +517,12 @@ def test_training_curve_draws_every_row_of_every_sae(n_dead):
         pd.testing.assert_frame_equal(
             table[table["sae"] == name].drop(columns="sae").reset_index(drop=True), curve
         )
-        for column in ("loss", "fvu", "l0", "n_dead"):
+        for column in ("loss", "fvu", "settled", "l0", "n_dead"):
             (line,) = artists(figure, f"{column} {name}")
-            np.testing.assert_allclose(line.get_xdata(), curve["tokens"] / 1e6)
-            np.testing.assert_allclose(line.get_ydata(), curve[column])
-            assert line.axes.get_yscale() == ("linear" if column == "n_dead" else "log")
+            known = curve[curve[column].notna()]
+            np.testing.assert_allclose(line.get_xdata(), known["tokens"] / 1e6)
+            np.testing.assert_allclose(line.get_ydata(), known[column])
+            linear = column in ("settled", "n_dead")
+            assert line.axes.get_yscale() == ("linear" if linear else "log")
     assert legend_rows(figure) == ["SAE-576", "SAE-1152"]
     assert "Training tokens (millions)" in texts(figure)

@@ -19,6 +19,7 @@ from sae_stitching.training import (
     Trainer,
     TrainingConfig,
     initial_parameters,
+    looks_back,
     lr_factor,
     sparsity_factor,
 )
@@ -708,3 +709,71 @@ def test_a_finished_sae_does_not_change_when_training_goes_on(data):
     kept = copy.deepcopy(sae)
     run(trainer, 2)
     assert fingerprint(sae) == fingerprint(kept)
+
+
+# How old an SAE is
+
+
+@pytest.mark.parametrize("steps", [1, 19, 20, 40, 60, 100, 800, 1600, 12_801])
+def test_directions_are_compared_with_those_at_half_as_many_steps(steps):
+    back = looks_back(steps)
+    rows = {*range(20, steps, 20), steps}
+    assert set(back) | set(back.values()) <= rows
+    assert all(1.6 <= step / earlier <= 2.5 for step, earlier in back.items())
+    if steps >= 800:
+        assert back[steps] == pytest.approx(steps / 2, abs=10)
+        assert len(back) >= 6
+    # No more than three earlier decoders are needed at any time.
+    for now in rows:
+        waiting = {then for step, then in back.items() if then <= now < step}
+        assert len(waiting) <= 3
+
+
+def test_the_curve_says_what_share_of_directions_settled(data):
+    shards = data[2]
+    config = replace(DEFAULTS, steps=160, lr=2e-3)
+    trainer = Trainer(config, shards)
+    seen = {0: trainer.parameters["W_dec"].detach().double()}
+    step = trainer.train_step
+
+    def watched(x):
+        losses = step(x)
+        W_dec = trainer.parameters["W_dec"].detach().double()
+        seen[trainer.step] = W_dec / W_dec.norm(dim=1, keepdim=True)
+        return losses
+
+    trainer.train_step = watched
+    trainer.train("train")
+    told = {row[0]: row[-1] for row in trainer.curve if not math.isnan(row[-1])}
+    back = looks_back(160)
+    assert set(told) == set(back)
+    for now, then in back.items():
+        stayed, began = ((seen[now] * seen[step]).sum(1) for step in (then, 0))
+        share = ((stayed >= 0.9) & (began < 0.9)).double().mean().item()
+        # The earlier ones are kept in half precision.
+        near = ((stayed - 0.9).abs().minimum((began - 0.9).abs()) < 1e-3).double().mean().item()
+        assert told[now] == pytest.approx(share, abs=near + 1e-6)
+    assert 0 < told[160] < 1
+
+
+@pytest.mark.parametrize("young", [True, False])
+def test_a_young_sae_is_called_so(data, caplog, young):
+    # Two seeds of the one share few latents, of the other nearly all.
+    config = replace(
+        DEFAULTS, steps=100 if young else 2000, lr=2e-3 if young else 1e-2, lr_decay_fraction=0.5
+    )
+    with caplog.at_level(logging.WARNING, "sae_stitching"):
+        trainer = Trainer(config, data[2])
+        trainer.train("train 24")
+    said = [record.getMessage() for record in caplog.records if "young" in record.getMessage()]
+    share = trainer.curve[-1][-1]
+    assert (share < 0.9) == young
+    assert said == (
+        [
+            f"train 24: young: {100 * share:.0f} % of the latents kept their direction over the "
+            "second half of the steps; two seeds would share no more, so train longer "
+            "(training.steps) before latents are compared"
+        ]
+        if young
+        else []
+    )

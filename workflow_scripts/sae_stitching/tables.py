@@ -86,6 +86,7 @@ PAIR_COLUMNS = (
 #: Columns of all tables that hold the name of an SAE.
 NAME_COLUMNS = (
     "sae",
+    "other",
     "small",
     "large",
     "stitched_from",

@@ -64,7 +64,7 @@ def families_figure(table: pd.DataFrame) -> Figure:
     rows = table.to_dict("records")
     sizes = {(row["d_small"], row["d_large"]) for row in rows}
     places = {pair: n for n, pair in enumerate(sorted(sizes, key=lambda pair: pair[::-1]))}
-    colours = _colours(row["architecture"] for row in rows)
+    colours = architecture_colours(row["architecture"] for row in rows)
     seeds = sorted({row["seed"] for row in rows})
     markers = {seed: _MARKERS[n % len(_MARKERS)] for n, seed in enumerate(seeds)}
     step = 0.7 / len(colours)
@@ -96,7 +96,9 @@ def families_figure(table: pd.DataFrame) -> Figure:
         panel.set_xlim(-0.5, len(places) - 0.5)
         panel.set_xlabel("Larger → smaller SAE (latents)")
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=colour, label=_label(architecture))
+        Line2D(
+            [], [], linestyle="", marker="o", color=colour, label=architecture_label(architecture)
+        )
         for architecture, colour in colours.items()
     ]
     if len(markers) > 1:
@@ -143,7 +145,7 @@ def family_transitions_figure(table: pd.DataFrame) -> Figure:
         From `family_transitions_table`.
     """
     steps = _steps(table)
-    colours = _colours(architecture for architecture, _seed, _columns in steps)
+    colours = architecture_colours(architecture for architecture, _seed, _columns in steps)
     seeds = sorted({seed for _architecture, seed, _columns in steps})
     figure = Figure(
         figsize=(PAGE_WIDTH if len(colours) > 2 else COLUMN_WIDTH, 2.4), layout="constrained"
@@ -170,7 +172,7 @@ def family_transitions_figure(table: pd.DataFrame) -> Figure:
                 **look,
             )
         panel.axhline(1.0, color=GUIDE, linewidth=0.5, linestyle=":")
-        panel.set_title(_label(architecture))
+        panel.set_title(architecture_label(architecture))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panel.tick_params(axis="x", rotation=45)
     panels[0].set_yscale("log")
@@ -194,7 +196,7 @@ def _steps(table: pd.DataFrame) -> list[tuple[str, int, dict[str, np.ndarray]]]:
     ]
 
 
-def _colours(architectures: Iterable[str]) -> dict[str, str]:
+def architecture_colours(architectures: Iterable[str]) -> dict[str, str]:
     present = set(architectures)
     return {
         name: colour
@@ -203,5 +205,5 @@ def _colours(architectures: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _label(architecture: str) -> str:
+def architecture_label(architecture: str) -> str:
     return ARCHITECTURE_LABELS.get(architecture, sae_label(architecture))
