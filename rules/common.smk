@@ -1,21 +1,66 @@
 # The study's config, checked, and what all rules share.
 
 import hashlib
+import json
 import math
+import os
+import runpy
+import shlex
 import sys
 from itertools import combinations
 from pathlib import Path
 
 import yaml
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+# Jobs on a cluster read this file too, but they are no runs of their own.
+is_driver = workflow.exec_mode == ExecMode.DEFAULT
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
-sys.path.insert(0, str(_scripts))
+own_code = runpy.run_path(str(_scripts / "own_code.py"))["OwnCode"](_scripts)
+try:
+    own_code.install()
+except ImportError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+# Hashes of what the rules' scripts run, when the run began: a job that finds its code changed since
+# is refused, as its result would be known by the wrong hash. Jobs of a cluster inherit them.
+if is_driver or "SAE_STITCHING_CODE" not in os.environ:
+    code = {script.stem: own_code.hash(script.stem) for script in _scripts.glob("*.py")}
+    os.environ["SAE_STITCHING_CODE"] = json.dumps(code)
+else:
+    code = json.loads(os.environ["SAE_STITCHING_CODE"])
+
+# Scripts find their job.py before anything else of that name. Snakemake puts their folder at the end
+# of the path, and conda's activation leaves nothing of the variable as it is in this process.
+if os.pathsep in str(_scripts):
+    print(
+        f"error: {_scripts}: Python's path is parted by {os.pathsep!r}, so no folder on it may have "
+        "one in its name; move the checkout",
+        file=sys.stderr,
+    )
+    sys.exit(1)
+_first = shlex.quote(str(_scripts.resolve())).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"export PYTHONPATH={_first}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+
+# What somebody has set for a notebook or to find a bug is not for jobs.
+for _name in (
+    "MATPLOTLIBRC",
+    "MPLBACKEND",
+    "NUMBA_DISABLE_JIT",
+    "NVIDIA_TF32_OVERRIDE",
+    "PYTHONINSPECT",
+    "PYTHONOPTIMIZE",
+    "PYTHONWARNINGS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+):
+    os.environ.pop(_name, None)
 
 from sae_stitching import formats
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.names import pair_name, split_pair_name
-from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
 from sae_stitching.study import (
     families,
@@ -189,7 +234,7 @@ def job(rule, **settings):
 
 def shared_job(rule, **settings):
     """Params of a rule whose result all studies share."""
-    return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
+    return {"code": code[rule], **settings}
 
 
 def folder_hash(folder):
@@ -317,8 +362,8 @@ def cached_source(name):
 def cached_model(name):
     """Where a converted model is kept, by its checksum and by the code that converts."""
     checksum = study["sources"][name]["sha256"]
-    code = code_hash(_scripts / "prepare_gguf_model.py")
-    return f"{cache}/models/{name}/{checksum[:16]}-{code[:8]}"
+    converter = code["prepare_gguf_model"]
+    return f"{cache}/models/{name}/{checksum[:16]}-{converter[:8]}"
 
 
 def model_folder():
