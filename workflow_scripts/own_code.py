@@ -18,6 +18,8 @@ from typing import Any
 
 LIBRARY = "sae_stitching"
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 class OwnCode(MetaPathFinder, SourceLoader):
     """The scripts of a folder and the library in it, as they were when this was made.
@@ -111,7 +113,7 @@ class OwnCode(MetaPathFinder, SourceLoader):
 
     # What importlib asks of a finder and loader.
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: Any) -> ModuleSpec | None:
         """Find a module of the library; of others nothing is known here."""
         if fullname.partition(".")[0] != LIBRARY:
             return None
@@ -187,10 +189,8 @@ class OwnCode(MetaPathFinder, SourceLoader):
                 names |= dict.fromkeys([base, *(f"{base}.{alias.name}" for alias in node.names)])
             elif isinstance(node, ast.Import):
                 names |= dict.fromkeys(alias.name for alias in node.names)
-            elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                _drop_docstring(node)
-            elif isinstance(node, ast.AsyncFunctionDef):
-                _drop_docstring(node)
+            elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
         words: list[str] = []
         _write(tree, words)
         return " ".join(words).encode(), tuple(names)
@@ -201,11 +201,6 @@ class OwnCode(MetaPathFinder, SourceLoader):
             digest.update(f"{path.removeprefix(str(self.folder))}\n".encode())
             digest.update(self._parsed(path)[0])
         return digest.hexdigest()
-
-
-def _drop_docstring(node: Any) -> None:
-    if ast.get_docstring(node, clean=False) is not None:
-        node.body = node.body[1:]
 
 
 def _write(value: Any, words: list[str]) -> None:
