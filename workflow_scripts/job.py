@@ -41,10 +41,13 @@ if _is_script:
         os.environ["PYTHONPATH"] = _others
     sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder) != str(_HERE)]
 
-    # Compiled functions are kept in the working directory: the library's own folder may be
-    # another user's. Has to be said before numba is loaded.
-    _compiled = Path(os.environ.get("NUMBA_CACHE_DIR") or ".snakemake/numba").absolute()
-    os.environ["NUMBA_CACHE_DIR"] = str(_compiled / _own.compiled_hash()[:16])
+    # Compiled functions are kept in the working directory, as is Matplotlib's list of fonts where
+    # it has no other place: the library's folder and the home may be closed to writing. Has to be
+    # said before these are loaded.
+    _compiled = os.environ.get("NUMBA_CACHE_DIR") or os.path.abspath(".snakemake/numba")
+    os.environ["NUMBA_CACHE_DIR"] = f"{_compiled}/{_own.compiled_hash()[:16]}"
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ.setdefault("MPLCONFIGDIR", os.path.abspath(".snakemake/matplotlib"))
 
 from sae_stitching.errors import StudyError, WriteError
 from sae_stitching.provenance import package_versions
