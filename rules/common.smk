@@ -32,16 +32,23 @@ if is_driver or "SAE_STITCHING_CODE" not in os.environ:
 else:
     code = json.loads(os.environ["SAE_STITCHING_CODE"])
 
+# Snakemake puts the paths of the scripts and of Python into format strings and command lines as they
+# are, and on Python's path folders are parted by colons. What that cannot be is said at once.
+for _what, _path, _cannot in (
+    ("the checkout's folder", str(_scripts.parent.resolve()), "{}" + os.pathsep),
+    ("Python, as it was started,", sys.executable, " \t\n{}'\"\\$`*?[]()<>|&;#!~"),
+):
+    if _found := sorted(set(_path) & set(_cannot)):
+        print(
+            f"error: {_path!r}: {_what} has {_found[0]!r} in its path, which Snakemake's jobs cannot "
+            "have; move it to a folder of another name",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
 # Scripts find their job.py before anything else of that name. Snakemake puts their folder at the end
 # of the path, and conda's activation leaves nothing of the variable as it is in this process.
-if os.pathsep in str(_scripts):
-    print(
-        f"error: {_scripts}: Python's path is parted by {os.pathsep!r}, so no folder on it may have "
-        "one in its name; move the checkout",
-        file=sys.stderr,
-    )
-    sys.exit(1)
-_first = shlex.quote(str(_scripts.resolve())).replace("{", "{{").replace("}", "}}")
+_first = shlex.quote(str(_scripts.resolve()))
 shell.prefix(f"export PYTHONPATH={_first}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
 
 # What somebody has set for a notebook or to find a bug is not for jobs.
@@ -246,6 +253,11 @@ def folder_hash(folder):
     return digest.hexdigest()
 
 
+def literal(path):
+    """A path from the config as input of a rule: its braces are no wildcards."""
+    return path.replace("{", "{{").replace("}", "}}")
+
+
 def shards(split):
     """Activation shards of a split, in order."""
     n = study["activations"][f"{split}_shards"]
@@ -271,7 +283,7 @@ def pretrained_files(wildcards):
     layout = formats.find_local(source["path"], source["format"])
     # Not every format has settings.
     return {
-        key: path
+        key: literal(str(path))
         for key, path in (("weights", layout.weights), ("settings", layout.settings))
         if path is not None
     }
@@ -378,7 +390,7 @@ def model_folder():
 def text_inputs():
     """Files that the text is read from, where it is not a dataset."""
     if study["text"]["source"] == "files":
-        return study["text"]["files"]
+        return [literal(path) for path in study["text"]["files"]]
     return [fetched(study["text"]["source"])] if text_source else []
 
 
