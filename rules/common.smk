@@ -1,9 +1,11 @@
 # The study's config, checked, and what all rules share.
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+import re
 import runpy
 import shlex
 import sys
@@ -254,8 +256,23 @@ def folder_hash(folder):
 
 
 def literal(path):
-    """A path from the config as input of a rule: its braces are no wildcards."""
-    return path.replace("{", "{{").replace("}", "}}")
+    """A path from the config as input of a rule: itself, or a link to it where it has braces.
+
+    Snakemake takes what stands in braces for a wildcard, and knows no way to say otherwise.
+    """
+    if not set("{}") & set(path):
+        return path
+    folder, name = os.path.split(os.path.abspath(path))
+    plain = re.sub("[{}]", "_", name)
+    # Files may look for others beside them, so that where it can be the folder is what is linked.
+    target = folder if plain == name else os.path.join(folder, name)
+    link = Path(".snakemake", "names", hashlib.sha256(target.encode()).hexdigest()[:16])
+    if plain != name:
+        link = link / plain
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(target)
+    return str(link / name if plain == name else link)
 
 
 def shards(split):

@@ -50,14 +50,14 @@ def test_a_python_in_a_folder_with_a_space(tmp_path):
     status, said = figure4.draw()
     assert status == 1
     assert figure4.error(said) == (
-        f"error: {python!r}: Python, as it was started, has ' ' in its path, which Snakemake's jobs "
-        "cannot have; move it to a folder of another name"
+        f"error: {python!r}: Python, as it was started, has ' ' in its path, which Snakemake's "
+        "jobs cannot have; move it to a folder of another name"
     )
 
 
 def test_texts_with_braces_in_their_names(tmp_path):
-    names = ["{draft}", "a{b", "x}y", "{{z}}", "a b", "it's"]
-    (tmp_path / "corpus").mkdir()
+    names = ["{draft}", "a{b", "x}y", "{{z}}", "a b", "it's", "{of}/plain", "{of}/{draft}"]
+    (tmp_path / "corpus" / "{of}").mkdir(parents=True)
     for name in names:
         shutil.copy(ROOT / "presets" / "tiny.txt", tmp_path / "corpus" / f"{name}.txt")
     config = {"text": {"files": [f"corpus/{name}.txt" for name in names]}}
@@ -65,9 +65,14 @@ def test_texts_with_braces_in_their_names(tmp_path):
     status, said = Run(ROOT, tmp_path).snakemake("--cores", "1", "--", target, config=config)
     assert status == 0, said
     assert f"read text: {len(names)} of {len(names)} files" in said
+    # The link is no older than what it leads to is new.
+    assert "Nothing to be done" in Run(ROOT, tmp_path).snakemake("-n", target, config=config)[1]
+    (tmp_path / "corpus" / "{of}" / "{draft}.txt").write_text("Another text.\n" * 99)
+    assert "tokenise" in Run(ROOT, tmp_path).snakemake("-n", target, config=config)[1]
 
 
-def test_results_on_another_disk_and_a_cache_beside_the_link(index, tmp_path):  # noqa: F811
+@pytest.mark.usefixtures("index")
+def test_results_on_another_disk_and_a_cache_beside_the_link(tmp_path):
     folder, scratch = tmp_path / "study", tmp_path / "scratch" / "deep" / "results"
     folder.mkdir()
     scratch.mkdir(parents=True)
