@@ -28,16 +28,17 @@ except ImportError as error:
 
 # Hashes of what the rules' scripts run, when the run began: a job that finds its code changed since
 # is refused, as its result would be known by the wrong hash. Jobs of a cluster inherit them.
-if is_driver or "SAE_STITCHING_CODE" not in os.environ:
+_inherited = "SAE_STITCHING_CODE"
+if is_driver or _inherited not in os.environ:
     code = {script.stem: own_code.hash(script.stem) for script in _scripts.glob("*.py")}
-    os.environ["SAE_STITCHING_CODE"] = json.dumps(code)
+    os.environ[_inherited] = json.dumps(code)
 else:
-    code = json.loads(os.environ["SAE_STITCHING_CODE"])
+    code = json.loads(os.environ[_inherited])
 
 # Snakemake puts the paths of the scripts and of Python into format strings and command lines as they
 # are, and on Python's path folders are parted by colons. What that cannot be is said at once.
 for _what, _path, _cannot in (
-    ("the checkout's folder", str(_scripts.parent.resolve()), "{}" + os.pathsep),
+    ("the checkout's folder", str(_scripts.parent.resolve()), f"{{}}{os.pathsep}"),
     ("Python, as it was started,", sys.executable, " \t\n{}'\"\\$`*?[]()<>|&;#!~"),
 ):
     if _found := sorted(set(_path) & set(_cannot)):
