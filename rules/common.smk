@@ -1,21 +1,77 @@
 # The study's config, checked, and what all rules share.
 
+import contextlib
 import hashlib
+import json
 import math
+import os
+import re
+import runpy
+import shlex
 import sys
 from itertools import combinations
 from pathlib import Path
 
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+# Jobs on a cluster read this file too, but they are no runs of their own.
+is_driver = workflow.exec_mode == ExecMode.DEFAULT
+
 _scripts = Path(workflow.basedir) / "workflow_scripts"
-sys.path.insert(0, str(_scripts))
+own_code = runpy.run_path(str(_scripts / "own_code.py"))["OwnCode"](_scripts)
+try:
+    own_code.install()
+except ImportError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+# Hashes of what the rules' scripts run, when the run began: a job that finds its code changed since
+# is refused, as its result would be known by the wrong hash. Jobs of a cluster inherit them.
+_inherited = "SAE_STITCHING_CODE"
+if is_driver or _inherited not in os.environ:
+    code = {script.stem: own_code.hash(script.stem) for script in _scripts.glob("*.py")}
+    os.environ[_inherited] = json.dumps(code)
+else:
+    code = json.loads(os.environ[_inherited])
+
+# Snakemake puts the paths of the scripts and of Python into format strings and command lines as they
+# are, and on Python's path folders are parted by colons. What that cannot be is said at once.
+for _what, _path, _cannot in (
+    ("the checkout's folder", str(_scripts.parent.resolve()), f"{{}}{os.pathsep}"),
+    ("Python, as it was started,", sys.executable, " \t\n{}'\"\\$`*?[]()<>|&;#!~"),
+):
+    if _found := sorted(set(_path) & set(_cannot)):
+        print(
+            f"error: {_path!r}: {_what} has {_found[0]!r} in its path, which Snakemake's jobs cannot "
+            "have; move it to a folder of another name",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+# Scripts find their job.py before anything else of that name. Snakemake puts their folder at the end
+# of the path, and conda's activation leaves nothing of the variable as it is in this process.
+_first = shlex.quote(str(_scripts.resolve()))
+shell.prefix(f"export PYTHONPATH={_first}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
+
+# What somebody has set for a notebook or to find a bug is not for jobs.
+for _name in (
+    "MATPLOTLIBRC",
+    "MPLBACKEND",
+    "NUMBA_DISABLE_JIT",
+    "NVIDIA_TF32_OVERRIDE",
+    "PYTHONINSPECT",
+    "PYTHONOPTIMIZE",
+    "PYTHONWARNINGS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+):
+    os.environ.pop(_name, None)
 
 from sae_stitching import formats
-from sae_stitching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.errors import StudyError
 from sae_stitching.language_model import model_facts
 from sae_stitching.names import pair_name, split_pair_name
-from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
+from sae_stitching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.study import (
     cohorts,
     families,
@@ -233,7 +289,7 @@ def job(rule, **settings):
 
 def shared_job(rule, **settings):
     """Params of a rule whose result all studies share."""
-    return {"code": code_hash(_scripts / f"{rule}.py"), **settings}
+    return {"code": code[rule], **settings}
 
 
 def folder_hash(folder):
@@ -243,6 +299,26 @@ def folder_hash(folder):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def literal(path):
+    """A path from the config as input of a rule: itself, or a link to it where it has braces.
+
+    Snakemake takes what stands in braces for a wildcard, and knows no way to say otherwise.
+    """
+    if not set("{}") & set(path):
+        return path
+    folder, name = os.path.split(os.path.abspath(path))
+    plain = re.sub("[{}]", "_", name)
+    # Files may look for others beside them, so that where it can be the folder is what is linked.
+    target = folder if plain == name else os.path.join(folder, name)
+    link = Path(".snakemake", "names", hashlib.sha256(target.encode()).hexdigest()[:16])
+    if plain != name:
+        link = link / plain
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(target)
+    return str(link / name if plain == name else link)
 
 
 def shards(split):
@@ -272,7 +348,7 @@ def pretrained_files(wildcards):
     layout = formats.find_local(source["path"], source["format"])
     # Not every format has settings.
     return {
-        key: path
+        key: literal(str(path))
         for key, path in (("weights", layout.weights), ("settings", layout.settings))
         if path is not None
     }
@@ -363,8 +439,8 @@ def cached_source(name):
 def cached_model(name):
     """Where a converted model is kept, by its checksum and by the code that converts."""
     checksum = study["sources"][name]["sha256"]
-    code = code_hash(_scripts / "prepare_gguf_model.py")
-    return f"{cache}/models/{name}/{checksum[:16]}-{code[:8]}"
+    converter = code["prepare_gguf_model"]
+    return f"{cache}/models/{name}/{checksum[:16]}-{converter[:8]}"
 
 
 def model_folder():
@@ -379,7 +455,7 @@ def model_folder():
 def text_inputs():
     """Files that the text is read from, where it is not a dataset."""
     if study["text"]["source"] == "files":
-        return study["text"]["files"]
+        return [literal(path) for path in study["text"]["files"]]
     return [fetched(study["text"]["source"])] if text_source else []
 
 

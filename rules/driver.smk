@@ -6,11 +6,7 @@
 
 import fcntl
 
-from snakemake_interface_executor_plugins.settings import ExecMode
-
 _state = Path(".snakemake")
-# Jobs on a cluster read this file too, but they are no runs of their own.
-_is_driver = workflow.exec_mode == ExecMode.DEFAULT
 
 
 def _try_lock():
@@ -37,7 +33,7 @@ def _drop_stale_locks():
 
 _held = []  # the lock of this run, for as long as it lives
 
-if _is_driver:
+if is_driver:
     try:
         if _lock := _try_lock():
             _drop_stale_locks()
@@ -48,7 +44,7 @@ if _is_driver:
 
 
 onstart:
-    if _is_driver:
+    if is_driver:
         try:
             _held.append(_try_lock())
         except OSError:

@@ -1,6 +1,7 @@
 """The order in which files of tests are begun, and their threads."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,10 @@ import pytest
 # and what is computed in the tests themselves is too small for more than one. To be said before
 # torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Runs of the workflow in folders of their own need not each compile the same functions.
+os.environ.setdefault(
+    "NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "numba")
+)
 
 # Files that run studies from nothing. With two processes (make test) one takes the longest of them
 # at once, and the other begins with the quick files; the rest of the long ones come last.

@@ -5,10 +5,10 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
-from sae_stitching import provenance
+from own_code import OwnCode
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
-RULES = sorted(path for path in SCRIPTS.glob("*.py") if path.stem != "job")
+RULES = sorted(path for path in SCRIPTS.glob("*.py") if path.stem not in ("job", "own_code"))
 MODULES = sorted([*SCRIPTS.rglob("sae_stitching/**/*.py"), SCRIPTS / "job.py"])
 
 
@@ -26,17 +26,31 @@ def reached() -> dict[Path, set[Path]]:
     return {script: importable(script) for script in RULES}
 
 
+@pytest.fixture(scope="module")
+def own() -> OwnCode:
+    return OwnCode(SCRIPTS)
+
+
+@pytest.fixture(scope="module")
+def hashes(own) -> dict[Path, str]:
+    return {script: own.hash(script.stem) for script in RULES}
+
+
 @pytest.mark.parametrize("script", RULES, ids=lambda path: path.stem)
-def test_the_hash_covers_what_the_script_imports(reached, script):
-    assert provenance._closure(script) == reached[script]
+def test_the_hash_covers_what_the_script_imports(own, reached, script):
+    assert set(map(Path, own.covered(script.stem))) == reached[script]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(SCRIPTS)))
-def test_a_change_of_a_module_reaches_the_rules_that_import_it(reached, module, monkeypatch):
-    syntax = provenance._syntax
-    before = {script: provenance.code_hash.__wrapped__(script) for script in RULES}
-    monkeypatch.setattr(
-        provenance, "_syntax", lambda path: syntax(path) + ("changed" if path == module else "")
-    )
-    changed = {s for s in RULES if provenance.code_hash.__wrapped__(s) != before[s]}
+def test_a_change_of_a_module_reaches_the_rules_that_import_it(
+    own, hashes, reached, module, monkeypatch
+):
+    parsed = own._parsed
+
+    def changed_one(path):
+        syntax, names = parsed(path)
+        return (syntax + b" changed" if path == str(module) else syntax, names)
+
+    monkeypatch.setattr(own, "_parsed", changed_one)
+    changed = {script for script in RULES if own.hash(script.stem) != hashes[script]}
     assert changed == {script for script in RULES if module in reached[script]}

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,34 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-3, 1 << 30)
     libc.mallopt(-1, (1 << 31) - 1)
+
+_HERE = Path(__file__).resolve().parent
+_own = runpy.run_path(str(_HERE / "own_code.py"))["OwnCode"](_HERE)
+# Tests call what is here in a process of their own kind.
+_is_script = hasattr(sys.modules["__main__"], "snakemake")
+
+if _is_script:
+    # From here on the library comes from the folder of this file alone, and rules/common.smk has
+    # seen to it that this file does.
+    try:
+        _own.install()
+    except ImportError as error:
+        sys.exit(f"error: {error}")
+
+    # The folder leaves the path again: its scripts have names, such as evaluate, by which other
+    # libraries look for each other. What is started from here does not inherit it either.
+    _first, _, _others = os.environ.get("PYTHONPATH", "").partition(os.pathsep)
+    if os.path.realpath(_first) == str(_HERE):
+        os.environ["PYTHONPATH"] = _others
+    sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder) != str(_HERE)]
+
+    # Compiled functions are kept in the working directory, as is Matplotlib's list of fonts where
+    # it has no other place: the library's folder and the home may be closed to writing. Has to be
+    # said before these are loaded.
+    _compiled = os.environ.get("NUMBA_CACHE_DIR") or os.path.abspath(".snakemake/numba")
+    os.environ["NUMBA_CACHE_DIR"] = f"{_compiled}/{_own.compiled_hash()[:16]}"
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ.setdefault("MPLCONFIGDIR", os.path.abspath(".snakemake/matplotlib"))
 
 from sae_stitching.errors import StudyError, WriteError
 from sae_stitching.provenance import package_versions
@@ -52,8 +81,13 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         "versions": package_versions(),
     }
     try:
+        if _is_script:
+            _verify(snakemake, code)
         _fix_threads(settings.get("threads"))
         yield {"study": settings.get("study"), "provenance": provenance}
+        if _is_script:
+            # Some modules are imported only when they are needed.
+            _verify(snakemake)
     except Exception as error:
         logging.getLogger("sae_stitching").error("%s failed", snakemake.rule, exc_info=error)
         said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
@@ -63,6 +97,15 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
             sys.stderr.flush()
             os._exit(1)
         sys.exit(1)
+
+
+def _verify(snakemake: Any, code: str | None = None) -> None:
+    if not _HERE.samefile(snakemake.scriptdir):
+        raise StudyError(
+            f"{_HERE} comes before {os.path.realpath(snakemake.scriptdir)}, whose scripts this run "
+            "is of, on Python's path; take it off"
+        )
+    _own.verify(snakemake.rule, code)
 
 
 def _fix_threads(threads: int | None) -> None:

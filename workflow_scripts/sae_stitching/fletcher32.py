@@ -5,10 +5,11 @@ a multiple of 65535 otherwise than HDF5.
 """
 
 import numpy as np
-from numba import njit
+
+from sae_stitching.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def first_damaged(words, places, checksums):
     """First of the chunks ``words[places[n]]`` whose checksum is not ``checksums[n]``, or −1.
 
@@ -25,7 +26,7 @@ def first_damaged(words, places, checksums):
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _fletcher32(words):
     # Sums modulo 65535, of the words read as big-endian: to swap the bytes of a word is to multiply
     # it by 256 modulo 65535, and so for their sum.
@@ -36,7 +37,7 @@ def _fletcher32(words):
     return (_folded(second) << np.uint32(16)) | _folded(first)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _folded(total):
     # Of a sum that is not zero, 65535 stands for zero.
     rest = (total % np.uint64(65535)) * np.uint64(256) % np.uint64(65535)

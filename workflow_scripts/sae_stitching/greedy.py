@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 from scipy.sparse import csr_array, vstack
 
 from sae_stitching import arrays
+from sae_stitching.compiled import compiled
 from sae_stitching.errors import StudyError
 from sae_stitching.orders import OrderSums
 from sae_stitching.progress import Progress
@@ -148,7 +148,7 @@ def _codes(sums: OrderSums, n_latents: int) -> csr_array:
 
 
 # Sums may be taken in any order; without that they are not vectorised.
-@njit(cache=True, fastmath={"reassoc", "nsz", "contract"})
+@compiled(fastmath={"reassoc", "nsz", "contract"})
 def _subtract_column(
     j: int,
     b: np.ndarray,

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from sae_stitching.compiled import compiled
 from sae_stitching.sparse import SparseCodes, SparsePattern, match_threads, starts_of
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _nth_greatest(bits: np.ndarray, n: int) -> int:
     return int(inside[len(inside) - (n - n_above)])
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _count_above(bits, limits, counts):
     for t in prange(len(bits)):
         n = 0
@@ -212,7 +213,7 @@ def _count_above(bits, limits, counts):
         counts[t] = n
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _collect_above(bits, limits, starts, indices, kept):
     n_tokens, d_sae = bits.shape
     for block in prange(_BLOCKS):
@@ -227,7 +228,7 @@ def _collect_above(bits, limits, starts, indices, kept):
                 kept[starts[t] + j] = bits[t, position[j]]
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _largest_of_token(bits, k, indices, kept, counts):
     n_tokens, d_sae = bits.shape
     for block in prange(_BLOCKS):
@@ -261,7 +262,7 @@ def _largest_of_token(bits, k, indices, kept, counts):
             floor = min(least, floor + ((least - floor) >> 4)) if floor else least
 
 
-@njit(cache=True)
+@compiled()
 def _collect(row, floor, position):
     n = 0
     for i in range(len(row)):
@@ -270,7 +271,7 @@ def _collect(row, floor, position):
     return n
 
 
-@njit(cache=True)
+@compiled()
 def _kth_greatest(values, n, k):
     # Hoare's selection; reorders the first n values.
     low, high, wanted = 0, n - 1, k - 1
@@ -295,7 +296,7 @@ def _kth_greatest(values, n, k):
     return values[wanted]
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _histogram(bits, shift, floor):
     n_tokens, d_sae = bits.shape
     counts = np.zeros((_BLOCKS, _N_BINS), np.int64)

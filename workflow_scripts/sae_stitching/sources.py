@@ -65,11 +65,15 @@ def fetch_member(source: Mapping[str, Any], destination: Path, cache: Path) -> N
 def link(path: Path, target: Path) -> None:
     """Make `path` a symbolic link to `target`, in place of what is there.
 
-    Relative where `target` is: then a folder with both in it can be moved.
+    Relative where `target` is: then a folder with both in it can be moved. But where a link on the
+    way takes `path` out of the working directory, nothing relative leads back for good.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    where = target if target.is_absolute() else os.path.relpath(target, path.parent)
+    # From where the link really lies: that is where ".." starts.
+    folder = path.parent.resolve()
+    inside = not target.is_absolute() and folder.is_relative_to(Path.cwd())
+    where = os.path.relpath(target, folder) if inside else target.absolute()
     temporary.symlink_to(where)
     os.replace(temporary, path)
 

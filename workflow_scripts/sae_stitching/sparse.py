@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+from sae_stitching.compiled import compiled
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -460,21 +462,21 @@ def _arrays(*tensors: Tensor) -> Iterator[np.ndarray]:
     return (tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _scatter(indptr, indices, values, dense):
     for t in prange(len(dense)):
         for entry in range(indptr[t], indptr[t + 1]):
             dense[t, indices[entry]] = values[entry]
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _gather(indptr, indices, dense, values):
     for t in prange(len(dense)):
         for entry in range(indptr[t], indptr[t + 1]):
             values[entry] = dense[t, indices[entry]]
 
 
-@njit(cache=True)
+@compiled()
 def _by_latent(indptr, indices, position, rows, order):
     # A counting sort; `position` is where the next entry of each latent goes.
     for t in range(len(indptr) - 1):
@@ -485,19 +487,19 @@ def _by_latent(indptr, indices, position, rows, order):
             order[place] = entry
 
 
-@njit(cache=True)
+@compiled()
 def _sum_by_latent(indices, values, sums):
     for entry in range(len(indices)):
         sums[indices[entry]] += values[entry]
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _count_kept(indptr, keep, counts):
     for t in prange(len(counts)):
         counts[t] = keep[indptr[t] : indptr[t + 1]].sum()
 
 
-@njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _collect_kept(indptr, keep, indices, values, starts, kept, kept_values):
     for t in prange(len(indptr) - 1):
         place = starts[t]

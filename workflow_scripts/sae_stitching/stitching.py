@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
 from sae_stitching.batches import Activations, ActivationShards
 from sae_stitching.codes import StoredCodes
+from sae_stitching.compiled import compiled
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
 from sae_stitching.sae import SAE, Decoder, taken_in
@@ -575,7 +575,7 @@ class _Groups:
 
 
 # Sums may be taken in any order, as PyTorch takes them; without that they are not vectorised.
-@njit(cache=True, fastmath={"reassoc", "nsz", "contract"})
+@compiled(fastmath={"reassoc", "nsz", "contract"})
 def _walk(
     q: np.ndarray,
     starts: np.ndarray,
