@@ -175,7 +175,7 @@ def prepare_gguf_model(gguf: Path, folder: Path) -> None:
     # Or save_pretrained would want to write GGUF's quantisation back.
     vars(model.config).pop("quantization_config", None)
     vars(model)["hf_quantizer"] = None
-    with _replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
@@ -203,7 +203,7 @@ def make_random_model(source: Mapping[str, Any], folder: Path) -> None:
 
     quiet_transformers()
     config = _random_config(source)
-    with _replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         _save_byte_tokenizer(temporary, source["context"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source["seed"])
@@ -288,7 +288,7 @@ def quiet_transformers() -> None:
 
 
 @contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`, and rename it to `folder` at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{uuid.uuid4().hex}.{folder.name}")
