@@ -109,14 +109,27 @@ def resolve(kind: str, name: str, revision: str) -> Commit:
                 f"{repo}: the hub does not say which commit {revision} is; name a commit, all 40 "
                 "digits"
             )
+        _remember(kind, repo, revision, commit)
     logger.info("%s: %s is commit %s", repo, revision, commit)
     return Commit(kind, name, repo, revision, commit)
 
 
 def _full_name(name: str) -> str:
-    from sae_stitching.tokens import hub_name
+    """Resolve a short name of TransformerLens, e.g. gpt2-small, to the hub's."""
+    if "/" in name:
+        return name
+    from transformer_lens.tools.model_registry.registry_io import resolve_model_alias
 
-    return hub_name(name)
+    return resolve_model_alias(name) or name
+
+
+def _remember(kind: str, repo: str, revision: str, commit: str) -> None:
+    """Note a commit in the hub's cache, as its client does, for when there is no network."""
+    try:
+        with replacing(_storage(kind, repo) / "refs" / revision) as temporary:
+            temporary.write_text(commit)
+    except (OSError, WriteError):  # a cache that others look after
+        logger.debug("%s: the hub's cache cannot be written", repo)
 
 
 def _remembered(kind: str, repo: str, revision: str) -> str:
@@ -188,8 +201,14 @@ def list_files(commit: Commit, folder: str = "", *, recursive: bool = False) -> 
 
     with _worded(commit.kind, commit.repo, commit.commit):
         entries = _sound(listed)
+    for entry in entries:
+        # Git allows no such names; whoever lists one means to have something written elsewhere.
+        if entry.path.startswith("/") or ".." in entry.path.split("/"):
+            raise StudyError(f"{commit}: lists {entry.path!r}, which is no path in a repository")
     return {
-        entry.path: HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+        entry.path: HubFile(
+            entry.path, entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id
+        )
         for entry in entries
         if isinstance(entry, RepoFile)
     }
@@ -296,7 +315,7 @@ def _difference(path: Path, file: HubFile) -> str:
     if len(file.checksum) == 64:
         name, digest = "SHA-256", hashlib.sha256()
     elif len(file.checksum) == 40:
-        name, digest = "git's SHA-1", hashlib.sha1(b"blob %d\0" % size)  # noqa: S324
+        name, digest = "git's SHA-1", hashlib.sha1(b"blob %d\0" % size)
     else:  # offline, in a cache on a disk without links
         return ""
     with open(path, "rb") as opened:
@@ -309,8 +328,8 @@ def _difference(path: Path, file: HubFile) -> str:
 def _no_pointer(path: Path, commit: Commit, file: HubFile) -> Path:
     if file.size < 1024 and path.read_bytes().startswith(_POINTER):
         raise StudyError(
-            f"{commit}: {file.path}: is a Git LFS pointer, the file itself was never uploaded; name "
-            "another revision, or tell those who look after the repository"
+            f"{commit}: {file.path}: is a Git LFS pointer, the file itself was never uploaded; "
+            "name another revision, or tell those who look after the repository"
         )
     return path
 
@@ -378,12 +397,10 @@ def _worded(kind: str, repo: str, revision: str, path: str = "") -> Iterator[Non
             yield
     except (HFValidationError, OSError, Unwell, httpx2.HTTPError, httpx2.InvalidURL) as error:
         which = f"{repo} at {revision}" + (f": {path}" if path else "")
-        raise _complaint(error, kind, repo, revision, path, which) from error
+        raise _complaint(error, kind, repo, which) from error
 
 
-def _complaint(
-    error: Exception, kind: str, repo: str, revision: str, path: str, which: str
-) -> StudyError:
+def _complaint(error: Exception, kind: str, repo: str, which: str) -> StudyError:
     from huggingface_hub import constants, get_token
     from huggingface_hub import errors as hub
 
@@ -422,7 +439,7 @@ def _complaint(
         remedy = f"the hub has closed this repository (HTTP {status}); name another"
     elif isinstance(error, hub.RevisionNotFoundError):
         remedy = (
-            f"the repository has no commit, branch or tag {revision} (HTTP {status}), or no longer; "
+            f"the repository has no such commit, branch or tag (HTTP {status}), or no longer; "
             "correct revision"
         )
     elif isinstance(error, hub.EntryNotFoundError):
@@ -435,7 +452,8 @@ def _complaint(
         )
     elif isinstance(error, hub.RepositoryNotFoundError):
         remedy = f"the hub has no such repository, or it is private (HTTP {status}); correct " + (
-            "the name, or use the token of an account that may read it" if token
+            "the name, or use the token of an account that may read it"
+            if token
             else f"the name, or {log_in}"
         )
     elif status == 403:

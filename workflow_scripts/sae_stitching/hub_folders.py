@@ -77,7 +77,8 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
     format
         A key of `formats.FILES`, or ``"auto"`` for the one whose files are there.
     folder
-        Where the links end up, under `place_in` it.
+        Where the links end up, below the repository's name and as in the repository: some readers
+        learn from a file's path where in the model the SAE belongs.
 
     Raises
     ------
@@ -101,14 +102,6 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
     _link(commit, files, folder, {}, below=commit.name)
 
 
-def place_in(folder: str | Path, repo: str, path: str) -> str:
-    """Path of a fetched SAE in the folder that `fetch_sae` wrote, as on the hub.
-
-    Some readers learn from a file's path where in the model the SAE belongs.
-    """
-    return str(Path(folder, repo, path))
-
-
 def _link(
     commit: Commit,
     files: Mapping[str, HubFile],
@@ -125,19 +118,3 @@ def _link(
             link = temporary / below / name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path.absolute())
-
-
-def check_links(folder: str | Path) -> None:
-    """Raise a StudyError if a file that the folder links to is gone."""
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_symlink() and not path.exists():
-            where = re.search(
-                r"/(model|dataset)s--([^/]+)/snapshots/([0-9a-f]{40})/(.+)", str(path.readlink())
-            )
-            remedy = "run snakemake --forcerun fetch_model fetch_sae -- fetch"
-            if where:
-                remedy = (
-                    f"fetch it again: hf download {where[2].replace('--', '/')} {where[4]} "
-                    f"--revision {where[3]}"
-                )
-            raise StudyError(f"{path}: is gone from the hub's cache; {remedy}")

@@ -7,6 +7,7 @@ package is one data file in its wheel; the package itself is never installed or 
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def link(path: Path, target: Path) -> None:
     where = target if target.is_absolute() else os.path.relpath(target, path.parent)
     temporary.symlink_to(where)
     os.replace(temporary, path)
+
+
+def check_links(folder: str | Path) -> None:
+    """Raise a StudyError if a file that a fetched folder links to is gone from the hub's cache."""
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_symlink() and not path.exists():
+            # .../models--<owner>--<name>/snapshots/<commit>/<file>
+            place = re.search(r"/models--([^/]+)/snapshots/([^/]+)/(.+)", str(path.readlink()))
+            remedy = "put it back"
+            if place:
+                remedy = (
+                    f"fetch it again: hf download {place[1].replace('--', '/')} {place[3]} "
+                    f"--revision {place[2]}"
+                )
+            raise StudyError(f"{path}: the file that it links to is gone; {remedy}")
 
 
 def sha256(path: Path) -> str:
