@@ -76,7 +76,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     # Which commit it is shows in the inputs.
     "model.revision": (
         {"model": {"name": "x", "revision": "v1"}},
-        {"tokenise", "cache_activations", "cross_entropy", "explorer"},
+        {"make_random_model", "tokenise", "cache_activations", "cross_entropy", "explorer"},
     ),
     "model.hook": ("blocks.0.hook_mlp_out", {"cache_activations", "cross_entropy", "explorer"}),
     "model.dtype": ("bfloat16", {"cache_activations", "cross_entropy"}),
