@@ -12,6 +12,7 @@ min_version("9.20")
 
 include: "rules/common.smk"
 include: "rules/sources.smk"
+include: "rules/hub.smk"
 include: "rules/corpus.smk"
 include: "rules/activations.smk"
 include: "rules/saes.smk"

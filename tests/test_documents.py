@@ -219,7 +219,10 @@ class TestDataset:
             read_documents(dataset(tmp_path / "data", split="test"))
 
     def test_missing_path(self, tmp_path):
-        with pytest.raises(StudyError, match=r"text\.dataset: .*nothing.* cannot be opened"):
+        with pytest.raises(
+            StudyError,
+            match=r"text\.dataset\.path: .*nothing: no such file or folder; check the path",
+        ):
             read_documents(dataset(tmp_path / "nothing"))
 
     def test_damaged_record(self, tmp_path):

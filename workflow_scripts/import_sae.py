@@ -1,29 +1,34 @@
-"""Read an SAE that another library wrote, from local files or from the Hugging Face hub."""
+"""Read an SAE that another library wrote, from local files or from those fetched from the hub."""
+
+import os
 
 from job import job
 from sae_stitching.agreement import Activations
 from sae_stitching.formats import find_local
 from sae_stitching.language_model import model_facts
-from sae_stitching.pretrained import fetch, fitted, name_on_hub, read_files
+from sae_stitching.pretrained import fitted, read_files
 from sae_stitching.sae import save_sae
+from sae_stitching.sources import check_links
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input
-    source, study = dict(params["pretrained"]), Activations(**params["activations"])
-    trust = source.pop("trust")
-    if source.get("repo"):
-        layout = fetch(**source)
-        sae, told = read_files(layout, name_on_hub(source["repo"], source["path"], layout))
+    source, study = params["pretrained"], Activations(**params["activations"])
+    if "repo" in source:
+        check_links(files.fetched)
+        layout = find_local(f"{files.fetched}/{source['repo']}/{source['path']}", source["format"])
+        # As it was published, whatever the folder is called that it was fetched to.
+        name = os.path.relpath(layout.weights, files.fetched)
     else:
         layout = find_local(files.weights, source["format"])
-        sae, told = read_files(layout)
+        name = layout.weights
+    sae, told = read_files(layout, name)
     sae = fitted(
         sae,
         told,
         layout.weights,
         d_sae=params["d_sae"],
-        d_model=params["d_model"] or model_facts(study.model).get("d_model"),
+        d_model=params["d_model"] or model_facts(snakemake.params.model).get("d_model"),
         study=study,
-        trust=trust,
+        trust=source["trust"],
     )
     save_sae(sae, snakemake.output[0], **origin)
