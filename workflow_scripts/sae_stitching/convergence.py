@@ -77,23 +77,22 @@ def convergence(
     pandas.DataFrame
         Columns `CONVERGENCE_COLUMNS`; those of `agreement` are missing without it.
     """
-    of_pair = pairs.set_index(["small", "large"])
-    of_sae = saes.set_index("sae")
+    of_pair = {(row["small"], row["large"]): row for row in pairs.to_dict("records")}
+    of_sae = {row["sae"]: row for row in saes.to_dict("records")}
     shared = ["share_max_cosine", "share_matched", "pw_mcc"]
-    of_seeds = pd.DataFrame(columns=pd.Index(shared))
+    of_seeds: dict[Any, Any] = {}
     if agreement is not None:
         both = pd.concat([agreement, agreement.assign(sae=agreement["other"])])
-        of_seeds = both.groupby("sae")[shared].mean()
+        of_seeds = pd.DataFrame(both.groupby("sae")[shared].mean()).T.to_dict()
     rows = []
     for cohort in cohorts:
         pair = cohort["small"], cohort["large"]
-        row = {**cohort, **of_pair.loc[pair].to_dict(), "overshoot": overshoot(walks[pair])}
+        row = {**cohort, **of_pair[pair], "overshoot": overshoot(walks[pair])}
         for side, name in zip(("small", "large"), pair, strict=True):
-            row |= {f"{key}_{side}": of_sae.loc[name, key] for key in ("l0", "fvu")}
-            row[f"d_{side}"] = of_sae.loc[name, "d_sae"]
+            row |= {f"{key}_{side}": of_sae[name][key] for key in ("l0", "fvu")}
+            row[f"d_{side}"] = of_sae[name]["d_sae"]
             row[f"settled_{side}"] = curves[name]["settled"].iloc[-1]
-            for column in shared:
-                there = name in of_seeds.index
-                row[f"{column}_{side}"] = of_seeds.loc[name, column] if there else np.nan
+            of_both = of_seeds.get(name, dict.fromkeys(shared, np.nan))
+            row |= {f"{column}_{side}": of_both[column] for column in shared}
         rows.append({name: row[name] for name in CONVERGENCE_COLUMNS})
     return pd.DataFrame(rows, columns=pd.Index(CONVERGENCE_COLUMNS))

@@ -44,10 +44,8 @@ def convergence_figure(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(4, 3, sharex=True)
     colours = architecture_colours(table["architecture"])
     ages = sorted(set(table["tokens"] / 1e6))
-    lines = [
-        (str(key[0]), rows.sort_values("tokens"))
-        for key, rows in table.groupby(["architecture", "seed", "d_small", "d_large"], sort=False)
-    ]
+    alike = table.groupby(["architecture", "seed", "d_small", "d_large"], sort=False)
+    lines = [(rows["architecture"].iloc[0], rows.sort_values("tokens")) for _, rows in alike]
     for panel, (columns, title, share) in zip(panels.flat, _PANELS, strict=False):
         for architecture, rows in lines:
             for column, line in zip(columns, _LINES, strict=False):

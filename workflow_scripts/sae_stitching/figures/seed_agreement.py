@@ -1,6 +1,6 @@
 """Agreement of SAEs that differ in their seed alone, beside that of random directions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -113,16 +113,14 @@ def _numbers(panel: Axes, table: pd.DataFrame) -> None:
 
 
 def _curves(panel: Axes, curves: pd.DataFrame) -> None:
-    comparisons: Sequence[Any] = list(
-        dict.fromkeys(zip(curves["sae"], curves["other"], strict=True))
-    )
+    comparisons = dict.fromkeys(zip(curves["sae"], curves["other"], strict=True))
     for i, (sae, other) in enumerate(comparisons):
         rows = curves[(curves["sae"] == sae) & (curves["other"] == other)]
         random = sae == _RANDOM
-        look = {"color": GUIDE} if random else {"color": sequence_style(i)["color"]}
+        colour = GUIDE if random else sequence_style(i)["color"]
         for column, line in (("share_max_cosine", "-"), ("share_matched", "--")):
             panel.plot(
-                rows["cosine"], rows[column], linestyle=line, linewidth=0.9, **look,
+                rows["cosine"], rows[column], linestyle=line, linewidth=0.9, color=colour,
                 gid="random" if random else column,
             )  # fmt: skip
     panel.axvline(SHARED_COSINE, color=GUIDE, linewidth=0.6, linestyle=":")
