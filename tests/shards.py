@@ -11,14 +11,16 @@ from torch import Tensor
 HOOK, MODEL, STUDY = "blocks.1.hook_resid_pre", "tiny", "test"
 
 
-def write_shard(path, activations, sequence, *, dtype="float32", **attributes) -> Path:
+def write_shard(
+    path, activations, sequence, *, dtype="float32", provenance=None, **attributes
+) -> Path:
     """Write one shard: the rows `activations` (token, d_model), each of its `sequence`."""
     activations = np.asarray(activations, dtype=dtype)
     sequence = np.asarray(sequence, dtype=np.int32)
     position = np.zeros(len(sequence), dtype=np.int32)
     for s in np.unique(sequence):
         position[sequence == s] = np.arange((sequence == s).sum()) + 1
-    with write_hdf5(path, format="activations", study=STUDY, provenance={}) as file:
+    with write_hdf5(path, format="activations", study=STUDY, provenance=provenance or {}) as file:
         create_activations(file, *activations.shape, dtype)[:] = activations
         file["sequence"], file["position"] = sequence, position
         origin = {"hook": HOOK, "model": MODEL, "d_model": activations.shape[1], "split": "train"}

@@ -84,6 +84,8 @@ def test_stored_float16_is_read_as_float32(tmp_path):
     [
         ({"hook": "blocks.2.hook_resid_pre"}, "blocks.2.hook_resid_pre"),
         ({"model": "other"}, "other"),
+        # A branch that moved between two jobs: one name, two models.
+        ({"provenance": {"hub": [{"repo": "somebody/lm", "commit": "b" * 40}]}}, "lm at bbbb"),
     ],
 )
 def test_shards_of_different_origin_are_an_error(tmp_path, change, found):

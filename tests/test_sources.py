@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from sae_stitching import sources
 from sae_stitching.errors import StudyError
 from sae_stitching.sources import fetch_member, make_random_model, prepare_gguf_model, sha256
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -84,6 +85,23 @@ class TestFetchMember:
             fetch_member(pinned(**{key: "0" * 64}), tmp_path / "data.bin", tmp_path / "cache")
         assert not (tmp_path / "data.bin").exists()
         assert not list((tmp_path / "cache").iterdir())
+
+    def test_a_wheel_that_came_damaged_is_fetched_once_more(self, index, tmp_path, monkeypatch):
+        download, came = sources._download_wheel, []
+
+        def damaged_at_first(source, folder):
+            wheel = download(source, folder)
+            if not came:
+                wheel.write_bytes(wheel.read_bytes()[:-1] + b"?")
+            came.append(sha256(wheel))
+            return wheel
+
+        monkeypatch.setattr(sources, "_download_wheel", damaged_at_first)
+        wheel_sha256 = sha256(next(index.iterdir()))
+        cache = tmp_path / "cache"
+        fetch_member(pinned(wheel_sha256=wheel_sha256), cache / "data.bin", cache)
+        assert len(came) == 2 and came[0] != came[1] == wheel_sha256
+        assert (cache / "data.bin").read_bytes() == CONTENT
 
     def test_missing_member(self, tmp_path):
         with pytest.raises(StudyError, match=r"holds no other\.bin"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -128,9 +129,15 @@ def _whole_sequences(sequence: Tensor, n_tokens: int) -> Iterator[slice]:
             low = end
 
 
-def _described(origin: tuple[str, str, int]) -> str:
-    hook, model, d_model = origin
-    return f"{hook} of {model} (d_model {d_model})"
+def _described(origin: tuple[str, str, int, str]) -> str:
+    hook, model, d_model, commits = origin
+    return f"{hook} of {model} (d_model {d_model}{', ' if commits else ''}{commits})"
+
+
+def _commits(provenance: str) -> str:
+    """Commits of the hub that activations come from: two of one model's name are two models."""
+    hub = json.loads(provenance).get("hub", ())
+    return ", ".join(f"{entry['repo']} at {entry['commit']}" for entry in hub)
 
 
 class ActivationShards:
@@ -163,6 +170,7 @@ class ActivationShards:
                         str(file.attrs["hook"]),
                         str(file.attrs["model"]),
                         int(file.attrs["d_model"]),
+                        _commits(file.attrs["provenance"]),
                     )
                 )
             if origins[-1] != origins[0]:
@@ -170,7 +178,7 @@ class ActivationShards:
                     f"{path}: activations of {_described(origins[-1])}, but {self.paths[0]} has "
                     f"{_described(origins[0])}; delete the shards and run again"
                 )
-        self.hook, self.model, self.d_model = origins[0]
+        self.hook, self.model, self.d_model, _ = origins[0]
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.n_tokens = int(self.starts[-1])
         self.identity = digest.hexdigest()

