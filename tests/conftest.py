@@ -75,5 +75,7 @@ def hub() -> Iterator[Hub]:
     hub.heal()
     assert hub.errors == []
     # The token is for the hub alone: not for the hosts that it sends its client to.
-    assert [r for r in hub.requests if r.token in (MEMBER, STRANGER) and r.host not in hub.url] == []
+    assert [
+        r for r in hub.requests if r.token in (MEMBER, STRANGER) and r.host not in hub.url
+    ] == []
     hub.clear()
