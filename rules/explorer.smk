@@ -36,6 +36,7 @@ rule explorer:
     input:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
+        commits=commits("model"),
         passages=collect(f"{results}/passages/{{sae}}.h5", sae=looked_at),
         similarity=collect(f"{results}/similarity/{{pair}}.h5", pair=pairs),
         subgraphs=collect(f"{results}/subgraphs/{{pair}}.h5", pair=pairs),

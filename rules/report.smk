@@ -10,6 +10,7 @@ rule summary:
             *collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
             *collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
         ],
+        commits=commits(*hub),
     output:
         in_report(f"{results}/report/summary.html", "summary", Page="Summary"),
     log:
@@ -54,13 +55,8 @@ rule summary:
                 for name, recipe in stitched.items()
             ],
             settings={
-                "model": study["model"],
-                # Where the files lie is no part of the result.
-                "text": {
-                    key: value
-                    for key, value in study["text"].items()
-                    if key != "files"
-                },
+                "model": model_settings,
+                "text": text_settings,
                 **{key: study[key] for key in ("tokens", "activations", "stitching")},
                 **({"stitched": study["stitched"]} if stitched else {}),
             },

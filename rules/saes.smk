@@ -63,6 +63,8 @@ rule import_sae:
             hook=study["model"]["hook"],
             d_model=model_source.get("d_model"),
         ),
+        # To be looked at if it is there; no part of the result.
+        model=model_folder() or study["model"]["name"],
     message:
         "Import SAE {wildcards.sae}"
     script:
@@ -204,6 +206,7 @@ rule cross_entropy:
     input:
         tokens=f"{results}/corpus/tokens.h5",
         model=model_folder() or [],
+        commits=commits("model"),
         saes=collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
         activations=shards("eval"),
     output:
@@ -223,7 +226,7 @@ rule cross_entropy:
     params:
         job=job(
             "cross_entropy",
-            model=study["model"],
+            model=model_settings,
             saes=all_saes,
             ce_tokens=study["evaluation"]["ce_tokens"],
             skip_first_position=study["activations"]["skip_first_position"],

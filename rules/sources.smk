@@ -16,6 +16,8 @@ rule fetch_source:
         f"{results}/logs/fetch_source/{{source}}/{{file}}.log",
     benchmark:
         f"{results}/benchmarks/fetch_source/{{source}}/{{file}}.tsv"
+    # It needs a network, which the nodes of a cluster often have not.
+    localrule: True
     conda:
         "../envs/sae-stitching.yaml"
     threads: 1

@@ -1,6 +1,7 @@
 """What every script of the workflow does around its one call of the library."""
 
 import ctypes
+import json
 import logging
 import os
 import sys
@@ -25,12 +26,17 @@ from sae_stitching.provenance import package_versions
 
 
 @contextmanager
-def job(snakemake: Any) -> Iterator[dict[str, Any]]:
+def job(snakemake: Any, *, network: bool = False) -> Iterator[dict[str, Any]]:
     """Log to the rule's log and to the terminal, fix the threads, and word errors for people.
 
-    Yields the `study` and `provenance` that every HDF5 file of the study carries. An error ends
-    the script with one line on the terminal and status 1; its traceback goes to the log.
+    Yields the `study` and `provenance` that every HDF5 file of the study carries; the latter names
+    the commits of the hub that the rule has among its inputs. An error ends the script with one
+    line on the terminal and status 1; its traceback goes to the log. Without `network`, no library
+    asks the hub for anything: what a study takes from it is there.
     """
+    if not network:
+        # Before the hub's client and the datasets library are imported, which read it once.
+        os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
     file, terminal = logging.FileHandler(log, mode="w"), logging.StreamHandler(sys.stderr)
@@ -52,6 +58,8 @@ def job(snakemake: Any) -> Iterator[dict[str, Any]]:
         "versions": package_versions(),
     }
     try:
+        if commits := snakemake.input.get("commits"):
+            provenance["hub"] = [json.loads(Path(path).read_text("utf-8")) for path in commits]
         _fix_threads(settings.get("threads"))
         yield {"study": settings.get("study"), "provenance": provenance}
     except Exception as error:

@@ -7,10 +7,12 @@ from sae_stitching.tables import read_csv
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input
+    commits = origin["provenance"].get("hub")
     tables = [
         ("SAEs", read_csv(files.properties)),
         ("How each SAE was made", pd.DataFrame(params["saes"])),
         ("Settings", settings_table(params["settings"])),
+        *([("Commits of the hub", pd.DataFrame(commits))] if commits else []),
         ("Versions that the results were made with", versions_table(files.made)),
     ]
     write_page(table_page(f"Study {origin['study']}", tables), snakemake.output[0])

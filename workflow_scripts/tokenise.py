@@ -8,7 +8,7 @@ from sae_stitching.tokens import write_tokens
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, list(snakemake.input.text)
-    fetched = Path(files[0]) if params["source"] else None
+    fetched = Path(files[0]) if files and params["text"]["source"] != "files" else None
     write_tokens(
         read_documents({**params["text"], "files": files}, params["source"], fetched),
         str(snakemake.input.get("model") or params["model"]),

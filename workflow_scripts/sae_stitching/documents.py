@@ -1,7 +1,8 @@
 """Documents: plain texts from a MediaWiki dump, from text files or from a dataset.
 
 Each of the three yields one string per document, in a fixed order, and holds one document in
-memory at a time (a dataset: one record).
+memory at a time (a dataset: one record). A dataset of the hub is read once, by
+`hub_dataset.hub_documents`; what is kept of it is then read like a dump.
 """
 
 import bz2
@@ -11,7 +12,7 @@ import itertools
 import logging
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mwparserfromhell.wikicode import Wikicode
 
 from sae_stitching.errors import StudyError
 from sae_stitching.progress import Progress
+from sae_stitching.text_file import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def read_documents(
     source
         The source that `text.source` names, where it names one.
     path
-        The fetched file of that source.
+        The fetched file of that source, or of a dataset of the hub.
 
     Returns
     -------
@@ -62,6 +64,8 @@ def read_documents(
     """
     if text["source"] == "files":
         documents = _read_files(text["files"], text.get("separator"))
+    elif text["source"] == "dataset" and path is not None:
+        documents = read_text(path)
     elif text["source"] == "dataset":
         documents = _read_dataset(text["dataset"])
     else:
@@ -138,25 +142,47 @@ _BUILDERS = {
 
 
 def _read_dataset(spec: Mapping[str, Any]) -> Iterator[str]:
-    column = spec["column"]
-    rows = _open_dataset(spec)
-    # A streamed dataset without declared features tells its columns only by its first row.
-    names = rows.column_names
-    if names is None:
-        first = _next_row(iter(rows), 0, spec["path"])
-        names = list(first) if first is not None else [column]
-    if column not in names:
-        raise StudyError(
-            f"text.dataset.column: {spec['path']} has no column {column!r}; "
-            f"it has {', '.join(names)}"
-        )
-    return _documents_of_column(rows.select_columns(column), column, spec["path"])
+    # What can be known without reading is known now.
+    opened = _open_dataset(spec)
+    return documents_of_dataset([opened], spec["column"], spec["path"])
 
 
-def _documents_of_column(rows: Any, column: str, path: str) -> Iterator[str]:
-    iterator = iter(rows)
+def documents_of_dataset(parts: Iterable[Any], column: str, path: str) -> Iterator[str]:
+    """Documents in one column of a dataset, which may be in parts.
+
+    Parameters
+    ----------
+    parts
+        Of the datasets library, streamed or not, one after the other.
+    column
+    path
+        What complaints call the dataset.
+
+    Raises
+    ------
+    StudyError
+        While iterating, if the column is missing or no text, or a part cannot be read.
+    """
+    return _documents_of_column(_column(parts, column, path), column, path)
+
+
+def _column(parts: Iterable[Any], column: str, path: str) -> Iterator[Any]:
+    for part in parts:
+        # A streamed dataset without declared features tells its columns only by its first row.
+        names = part.column_names
+        if names is None:
+            first = _next_row(iter(part), 0, path)
+            names = list(first) if first is not None else [column]
+        if column not in names:
+            raise StudyError(
+                f"text.dataset.column: {path} has no column {column!r}; it has {', '.join(names)}"
+            )
+        yield from part.select_columns(column)
+
+
+def _documents_of_column(rows: Iterator[Any], column: str, path: str) -> Iterator[str]:
     for index in itertools.count():
-        row = _next_row(iterator, index, path)
+        row = _next_row(rows, index, path)
         if row is None:
             return
         document = row[column]
@@ -172,6 +198,8 @@ def _documents_of_column(rows: Any, column: str, path: str) -> Iterator[str]:
 def _next_row(iterator: Iterator[Any], index: int, path: str) -> Any:
     try:
         return next(iterator, None)
+    except StudyError:
+        raise
     except Exception as error:  # every file format and file system raises its own
         raise StudyError(
             f"text.dataset: {path}: cannot be read at or after record {index} ({_one_line(error)})"
@@ -207,16 +235,15 @@ def _open_dataset(spec: Mapping[str, Any]) -> Any:
                 options["delimiter"] = "\t"
             # A file on its own has one split, whatever the config calls it.
             return datasets.load_dataset(builder, split=split, streaming=True, **options)
-        return datasets.load_dataset(
-            path, name, split=split, revision=spec.get("revision"), streaming=True
-        )
+        if not local.is_dir():
+            raise StudyError(f"text.dataset.path: {path}: no such file or folder; check the path")
+        return datasets.load_dataset(str(local), name, split=split, streaming=True)
     except StudyError:
         raise
-    except Exception as error:  # the hub client and each builder raise their own
-        where = "as a local folder" if local.is_dir() else "locally or on the Hugging Face hub"
+    except Exception as error:  # each builder raises its own
         raise StudyError(
-            f"text.dataset: {path} (name {name!r}, split {split!r}) cannot be opened {where}: "
-            f"{_one_line(error)}"
+            f"text.dataset: {path} (name {name!r}, split {split!r}) cannot be opened as a local "
+            f"folder: {_one_line(error)}"
         ) from error
 
 

@@ -54,7 +54,7 @@ def model_facts(name: str) -> dict[str, int]:
     Parameters
     ----------
     name
-        Model folder, or name on the hub; of the latter only the hub's cache is looked at.
+        Model folder.
 
     Returns
     -------
@@ -62,11 +62,6 @@ def model_facts(name: str) -> dict[str, int]:
         `n_layers`, `d_model` and `context` (tokens), as far as they are known; else empty.
     """
     path = Path(name) / "config.json"
-    if not path.is_file():
-        cached = _cached_config(name)
-        if cached is None:
-            return {}
-        path = cached
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -89,17 +84,6 @@ def model_facts(name: str) -> dict[str, int]:
     return facts
 
 
-def _cached_config(name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
-
-
 class LanguageModel:
     """A language model that is run up to a hook.
 
@@ -110,7 +94,7 @@ class LanguageModel:
     Parameters
     ----------
     name
-        Model folder, or a name on the Hugging Face hub.
+        Model folder.
     hook
         Where the activations are taken, see `parse_hook`.
     dtype
@@ -328,7 +312,7 @@ def _load(library: str, load: Callable[[str, str, str], Any], name: str, *where:
 
 def _load_plain(name: str, dtype: str, device: str) -> Any:
     """Load transformers' model; None if it is not plain where its blocks are."""
-    from sae_stitching.tokens import check_model_folder, hub_name, quiet_transformers
+    from sae_stitching.tokens import check_model_folder, quiet_transformers
 
     check_model_folder(name)
     quiet_transformers()
@@ -336,7 +320,7 @@ def _load_plain(name: str, dtype: str, device: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM  # typed as if from_pretrained were not of the class
-    model = auto.from_pretrained(hub_name(name), dtype=getattr(torch, dtype))
+    model = auto.from_pretrained(name, dtype=getattr(torch, dtype), local_files_only=True)
     return model.to(device).eval() if _blocks(model) is not None else None
 
 

@@ -1,7 +1,6 @@
-"""SAEs of any format: read, fetched where they are on the hub, and checked for the study."""
+"""SAEs of any format: read, and checked for the study."""
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,85 +63,6 @@ def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None
             f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
         )
     return sae
-
-
-def fetch(repo: str, revision: str, path: str, format: str = "auto") -> Layout:
-    """Fetch the files of one SAE from the Hugging Face hub into the hub's own cache.
-
-    Once they are there, no connection is needed.
-
-    Parameters
-    ----------
-    repo
-        Owner and name.
-    revision
-        Full commit. With a branch or a tag, a warning names the commit that was fetched.
-    path
-        Folder or file of weights within the repository.
-    format
-        A key of `formats.FILES`, or ``"auto"`` for the one whose files are there.
-
-    Raises
-    ------
-    StudyError
-        If the hub cannot be reached, or has no such repository, commit or files.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    local: dict[str, str] = {}
-
-    def exists(name: str) -> bool:
-        # What a commit has, and what it has not, never changes: both are kept, and known without
-        # a connection.
-        known = try_to_load_from_cache(repo, name, revision=revision)
-        if known is not None and not isinstance(known, str):
-            return False
-        try:
-            local[name] = known or hf_hub_download(repo, name, revision=revision)
-        except LocalEntryNotFoundError:  # an EntryNotFoundError too, but it means no connection
-            raise
-        except EntryNotFoundError:
-            return False
-        return True
-
-    try:
-        found = formats.find(path, format, exists)
-    except StudyError as error:
-        raise StudyError(f"{repo} at {revision[:8]}: {error}") from error
-    except GatedRepoError as error:
-        raise StudyError(
-            f"{repo}: the hub asks who wants it; accept its terms there and log in (hf auth login)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise StudyError(f"{repo}: has no commit {revision}; correct revision") from error
-    except RepositoryNotFoundError as error:
-        raise StudyError(f"{repo}: the hub has no such repository; correct repo") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise StudyError(f"{repo}: cannot be fetched from the hub ({said})") from error
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        # The hub's cache keeps files below a folder a commit.
-        commit = re.search("/snapshots/([0-9a-f]{40})/", Path(local[found.weights]).as_posix())
-        _logger.warning(
-            "%s: %s may come to mean another commit; now it is %s, which revision can name",
-            repo,
-            revision,
-            commit[1] if commit else "one that the hub's cache does not tell",
-        )
-    return Layout(
-        found.format,
-        local[found.weights],
-        None if found.settings is None else local[found.settings],
-    )
 
 
 def fitted(sae: SAE, name: str, *, d_sae: int, d_model: int | None, hook: str, model: str) -> SAE:

@@ -7,6 +7,7 @@ package is one data file in its wheel; the package itself is never installed or 
 import hashlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def link(path: Path, target: Path) -> None:
     where = target if target.is_absolute() else os.path.relpath(target, path.parent)
     temporary.symlink_to(where)
     os.replace(temporary, path)
+
+
+def check_links(folder: str | Path) -> None:
+    """Raise a StudyError if a file that a fetched folder links to is gone from the hub's cache."""
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_symlink() and not path.exists():
+            # .../models--<owner>--<name>/snapshots/<commit>/<file>
+            place = re.search(r"/models--([^/]+)/snapshots/([^/]+)/(.+)", str(path.readlink()))
+            remedy = "put it back"
+            if place:
+                remedy = (
+                    f"fetch it again: hf download {place[1].replace('--', '/')} {place[3]} "
+                    f"--revision {place[2]}"
+                )
+            raise StudyError(f"{path}: the file that it links to is gone; {remedy}")
 
 
 def sha256(path: Path) -> str:
@@ -175,7 +191,7 @@ def prepare_gguf_model(gguf: Path, folder: Path) -> None:
     # Or save_pretrained would want to write GGUF's quantisation back.
     vars(model.config).pop("quantization_config", None)
     vars(model)["hf_quantizer"] = None
-    with _replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 
@@ -203,7 +219,7 @@ def make_random_model(source: Mapping[str, Any], folder: Path) -> None:
 
     quiet_transformers()
     config = _random_config(source)
-    with _replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         _save_byte_tokenizer(temporary, source["context"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(source["seed"])
@@ -288,7 +304,7 @@ def quiet_transformers() -> None:
 
 
 @contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
+def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`, and rename it to `folder` at the end."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{uuid.uuid4().hex}.{folder.name}")

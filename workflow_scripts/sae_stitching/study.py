@@ -445,7 +445,7 @@ def _check_sources(sources: Mapping[str, Any]) -> None:
 def _resolve_model(study: dict[str, Any], base: Path) -> None:
     """Find out what `model.name` is, and whether hook and context lie within the model."""
     model, sources = study["model"], study["sources"]
-    name = model["name"]
+    name, local = model["name"], True
     layer = _with_key("model.hook", language_model.parse_hook, model["hook"])[0]
     if name in sources:
         facts = sources[name]
@@ -468,10 +468,18 @@ def _resolve_model(study: dict[str, Any], base: Path) -> None:
                 f"model.name: there is no folder {name}; check the path (a relative one starts "
                 "from the working directory)"
             )
+        local = folder is not None
+        if not local:
+            _check_hub_name("model.name", name)
         facts = _with_key("model.name", language_model.model_facts, model["name"])
         models = [key for key, source in sources.items() if source["kind"] in MODEL_KINDS]
         if not facts and (near := _close(name, models)) and "/" not in name:
             raise StudyError(f"model.name: {name!r} is unknown; did you mean {near}?")
+    if local and model["revision"] is not None:
+        raise StudyError(
+            f"model.revision: {name} is a source or a local folder, which has no revision; remove "
+            "it or name a model of the hub"
+        )
     n_layers, context = facts.get("n_layers"), facts.get("context")
     if n_layers is not None and layer >= n_layers:
         raise StudyError(
@@ -484,6 +492,37 @@ def _resolve_model(study: dict[str, Any], base: Path) -> None:
             f"tokens.context: {wanted} tokens are more than {name} can read at once; "
             f"give {context} or less"
         )
+
+
+def _check_hub_name(key: str, name: str) -> None:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) or "--" in name or ".." in name:
+        raise StudyError(
+            f"{key}: {_show(name)} is no source, no file or folder here, and no name on the hub; "
+            "write the latter as owner/name"
+        )
+
+
+def hub_references(study: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """What a resolved study reads from the hub: kind, name and revision of a repository.
+
+    Returns
+    -------
+    dict
+        Of ``"model"``, ``"text"`` and names of SAEs, after ``"saes/"``, as far as they come from
+        there.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    model, text = study["model"], study["text"]
+    if model["name"] not in study["sources"] and not os.path.isdir(model["name"]):
+        found["model"] = ("model", model["name"], model["revision"] or "main")
+    if text["source"] == "dataset" and not os.path.exists(text["dataset"]["path"]):
+        dataset = text["dataset"]
+        found["text"] = ("dataset", dataset["path"], dataset["revision"] or "main")
+    for sae in study["saes"]:
+        source = sae.get("pretrained", {})
+        if source.get("repo") is not None:
+            found[f"saes/{sae['name']}"] = ("model", source["repo"], source["revision"])
+    return found
 
 
 def _with_key(key: str, function: Any, argument: str) -> Any:
@@ -525,6 +564,7 @@ def _resolve_text(study: dict[str, Any], base: Path) -> None:
             raise StudyError(
                 "text.dataset.path: this key is missing; name the dataset, as for load_dataset"
             )
+        _check_dataset(text["dataset"])
     elif source not in sources:
         texts = [key for key, entry in sources.items() if entry["kind"] in TEXT_KINDS]
         choices = [*texts, *TEXT_WITHOUT_SOURCE]
@@ -534,6 +574,17 @@ def _resolve_text(study: dict[str, Any], base: Path) -> None:
         raise StudyError(
             f"text.source: {source} is a source of kind {kind}, not a text; "
             f"name a source of kind {_or(TEXT_KINDS)}"
+        )
+
+
+def _check_dataset(dataset: Mapping[str, Any]) -> None:
+    path = dataset["path"]
+    if not os.path.exists(path):
+        _check_hub_name("text.dataset.path", path)
+    elif dataset["revision"] is not None:
+        raise StudyError(
+            f"text.dataset.revision: {path} is local, which has no revision; remove it or name a "
+            "dataset of the hub"
         )
 
 

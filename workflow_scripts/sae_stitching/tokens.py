@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_stitching.errors import StudyError
-from sae_stitching.sources import quiet_transformers
+from sae_stitching.sources import check_links, quiet_transformers
 from sae_stitching.store import write_hdf5
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def write_tokens(
     documents
         Read once, a batch at a time.
     tokenizer
-        Folder or hub name.
+        Model folder.
     path
         Where the file ends up.
     name
@@ -114,8 +114,8 @@ def write_tokens(
     )
 
 
-def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer of a model folder or of a model on the Hugging Face hub.
+def load_tokenizer(folder: str) -> Any:
+    """Load the tokenizer of a model folder.
 
     Raises
     ------
@@ -125,40 +125,35 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     quiet_transformers()
-    check_model_folder(name)
-    where = "in that folder" if Path(name).is_dir() else "in the hub's cache or on the hub"
+    check_model_folder(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(hub_name(name))
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises nothing more special for a damaged file
         reason = " ".join(str(error).split())[:200]
-        raise StudyError(f"model.name: {name}: no tokenizer found {where} ({reason})") from error
+        raise StudyError(
+            f"model.name: {folder}: no tokenizer found in that folder ({reason})"
+        ) from error
     # Where the files of a tokenizer are missing, transformers makes one up that knows no word.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise StudyError(
-            f"model.name: {name}: no tokenizer found {where} (its vocabulary is empty); add the "
-            "tokenizer's files"
+            f"model.name: {folder}: no tokenizer found in that folder (its vocabulary is empty); "
+            "add the tokenizer's files"
         )
     return tokenizer
 
 
-def check_model_folder(name: str) -> None:
-    """Raise a StudyError if `name` can only be a folder, and there is none.
+def check_model_folder(folder: str) -> None:
+    """Raise a StudyError if there is no such folder, or if what it links to is gone.
 
-    Otherwise transformers asks the hub for it, and complains about the form of a repository's
-    name.
+    Otherwise transformers asks the hub for it. What comes from there is fetched before, and
+    checked, as `hub_folders.fetch_model` does.
     """
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
-    if looks_local and not Path(name).is_dir():
-        raise StudyError(f"model.name: {name}: no such folder; check the path")
-
-
-def hub_name(name: str) -> str:
-    """Resolve a short name of TransformerLens, e.g. gpt2-small, to the hub's."""
-    if "/" in name or Path(name).is_dir():
-        return name
-    from transformer_lens.tools.model_registry.registry_io import resolve_model_alias
-
-    return resolve_model_alias(name) or name
+    if not Path(folder).is_dir():
+        raise StudyError(
+            f"model.name: {folder}: no such folder; check the path (a model of the hub is fetched "
+            "to a folder first)"
+        )
+    check_links(folder)
 
 
 def _bos(tokenizer: Any, name: str) -> int:
@@ -166,6 +161,45 @@ def _bos(tokenizer: Any, name: str) -> int:
         if token is not None:
             return int(token)
     raise StudyError(f"model.name: the tokenizer of {name} has neither a BOS nor an EOS token")
+
+
+def documents_read(
+    documents: Iterable[str],
+    tokenizer: str,
+    *,
+    context: int,
+    eval_fraction: float,
+    max_train_sequences: int | None = None,
+    max_eval_sequences: int | None = None,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield as many of the documents as `write_tokens` reads, to where both splits are full.
+
+    Parameters
+    ----------
+    documents, tokenizer, context, eval_fraction, max_train_sequences, max_eval_sequences, seed
+        As for `write_tokens`.
+    """
+    if max_train_sequences is None or max_eval_sequences is None:
+        yield from documents
+        return
+    waiting: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for document in documents:
+            waiting.append(document)
+            yield document
+
+    loaded = load_tokenizer(tokenizer)
+    wanted = {False: max_train_sequences, True: max_eval_sequences}
+    cut = _cut_documents(noted(), loaded, context, _bos(loaded, tokenizer), _Count())
+    for in_eval, _, sequences in _assign(cut, eval_fraction, seed):
+        yield from waiting
+        waiting.clear()
+        wanted[in_eval] -= len(sequences)
+        if max(wanted.values()) <= 0:
+            return
+    yield from waiting
 
 
 class _Count:

@@ -1,0 +1,10 @@
+"""Fetch a model of the hub at its commit, as a folder that transformers reads."""
+
+from pathlib import Path
+
+from job import job
+from sae_stitching.hub import read_commit
+from sae_stitching.hub_folders import fetch_model
+
+with job(snakemake, network=True):
+    fetch_model(read_commit(snakemake.input.commits[0]), Path(snakemake.output[0]))
