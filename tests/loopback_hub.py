@@ -153,7 +153,7 @@ class Hub(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), Handler)  # any port, and then always this one
         self.lock, self.wake = threading.Lock(), threading.Event()
         self.clear()
 
@@ -209,6 +209,28 @@ class Hub(ThreadingHTTPServer):
         finally:
             self.faults = before
 
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Have nobody listen."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_bind()
+            self.server_activate()
+            self.start()
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.heal()
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
     def asked(self, match: str = "") -> list[str]:
         """Requests so far that match."""
         with self.lock:
@@ -239,15 +261,12 @@ class Hub(ThreadingHTTPServer):
 @contextmanager
 def running() -> Iterator[Hub]:
     """Run a hub in a thread."""
-    with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            hub.heal()
-            hub.shutdown()
-            thread.join()
+    hub = Hub()
+    hub.start()
+    try:
+        yield hub
+    finally:
+        hub.stop()
 
 
 class Handler(BaseHTTPRequestHandler):
