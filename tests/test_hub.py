@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import numpy as np
 import pytest
 from huggingface_hub import constants
@@ -42,8 +43,13 @@ XET_TOKEN, XET_PLAN, XET_BYTES = "xet-read-token", "/reconstructions/", "GET /-/
 
 
 @pytest.fixture
-def saes(hub) -> Hub:
+def saes(hub, tmp_path, monkeypatch) -> Hub:
     """A repository with one SAE."""
+    # One certificate is read instead of all, which takes longer than everything else here.
+    end = "-----END CERTIFICATE-----\n"
+    first = Path(certifi.where()).read_text(encoding="utf-8").partition(end)
+    (tmp_path / "one.pem").write_text(first[0] + end, encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
     hub.repository(REPO).commit(FILES)
     return hub
 
@@ -146,9 +152,9 @@ PASSING = {
 
 
 @pytest.mark.parametrize("case", PASSING)
-@pytest.mark.parametrize("times", [1, 2])
-def test_what_passes_is_waited_for(saes, waits, caplog, case, times):
+def test_what_passes_is_waited_for(saes, waits, caplog, case):
     what = PASSING[case]
+    times = 1 + list(PASSING).index(case) % 2
     saes.xet = "Xet" in case
     saes.fault(what.match, what.do, times=times, **what.how)
     with caplog.at_level(logging.INFO, "sae_stitching"):
@@ -358,10 +364,10 @@ ACCESS = {
         "token (HTTP 401), which may have expired; renew it (hf auth login, or HF_TOKEN)"),
     "no token at all": ("public", "hf_mistyped", "main", f"{REPO} at main: the hub does not accept "
         "your token (HTTP 401), which may have expired; renew it (hf auth login, or HF_TOKEN)"),
-    "no such branch": ("public", "", "trunk", f"{REPO} at trunk: the repository has no commit, "
-        "branch or tag trunk (HTTP 404), or no longer; correct revision"),
-    "no such commit": ("public", "", UNKNOWN, f"{REPO} at {UNKNOWN}: the repository has no commit, "
-        f"branch or tag {UNKNOWN} (HTTP 404), or no longer; correct revision"),
+    "no such branch": ("public", "", "trunk", f"{REPO} at trunk: the repository has no such commit, "
+        "branch or tag (HTTP 404), or no longer; correct revision"),
+    "no such commit": ("public", "", UNKNOWN, f"{REPO} at {UNKNOWN}: the repository has no such "
+        "commit, branch or tag (HTTP 404), or no longer; correct revision"),
 }  # fmt: skip
 
 
@@ -429,8 +435,8 @@ def test_a_commit_that_vanishes_between_two_files(saes):
     with pytest.raises(StudyError) as caught:
         fetch_file(commit, listed[LARGE])
     assert str(caught.value) == (
-        f"{commit}: {LARGE}: the repository has no commit, branch or tag {commit.commit} (HTTP "
-        "404), or no longer; correct revision"
+        f"{commit}: {LARGE}: the repository has no such commit, branch or tag (HTTP 404), or no "
+        "longer; correct revision"
     )
     # What is here is still good.
     assert fetch_file(commit, listed[SMALL]).read_bytes() == FILES[SMALL]
