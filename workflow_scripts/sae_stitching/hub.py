@@ -43,7 +43,7 @@ class Commit:
     name
         What the study calls the repository; TransformerLens has short names for some.
     repo
-        Name on the hub.
+        Name on the hub; of a repository that was renamed, the new one.
     revision
         Branch, tag or commit that was asked for.
     commit
@@ -103,14 +103,16 @@ def resolve(kind: str, name: str, revision: str) -> Commit:
     else:
         info = HfApi().model_info if kind == "model" else HfApi().dataset_info
         with _worded(kind, repo, revision):
-            commit = _sound(lambda: info(repo, revision=revision).sha)
+            found = _sound(lambda: info(repo, revision=revision))
+        # Of a repository that was renamed, the new name.
+        repo, commit = found.id, found.sha
         if commit is None or not _FULL_COMMIT.fullmatch(commit):
             raise StudyError(
                 f"{repo}: the hub does not say which commit {revision} is; name a commit, all 40 "
                 "digits"
             )
         _remember(kind, repo, revision, commit)
-    logger.info("%s: %s is commit %s", repo, revision, commit)
+    logger.info("%s: %s is commit %s of %s", name, revision, commit, repo)
     return Commit(kind, name, repo, revision, commit)
 
 
@@ -456,11 +458,15 @@ def _complaint(error: Exception, kind: str, repo: str, which: str) -> StudyError
             if token
             else f"the name, or {log_in}"
         )
-    elif status == 403:
+    elif str(response.url.host) not in constants.ENDPOINT:
+        remedy = f"its storage {response.url.host} refuses it (HTTP {status}); run again"
+    elif status == 403 and token:
         remedy = (
             "your token may not read this (HTTP 403); give it the right to, at "
             f"{constants.ENDPOINT}/settings/tokens"
         )
+    elif status in (401, 403):
+        remedy = f"the hub asks who wants it (HTTP {status}); {log_in}"
     else:
         reason = getattr(response, "reason_phrase", "")
         remedy = f"the hub refuses it (HTTP {status} {reason}); is HF_ENDPOINT right?"
