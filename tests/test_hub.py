@@ -274,6 +274,7 @@ _UNWELL = (
     "the hub {hub} does not give it ({said}, 3 times); run again when it is well and can be reached"
 )
 _SMALL, _LARGE = f"{REPO} at {{commit}}: {SMALL}", f"{REPO} at {{commit}}: {LARGE}"
+_LOG_IN = "log in (hf auth login, or HF_TOKEN)"
 _RESET = "ReadError: [Errno 104] Connection reset by peer"
 LASTING = {
     **{
@@ -295,20 +296,58 @@ LASTING = {
             ("drop", {}, "RemoteProtocolError: Server disconnected without sending a response."),
         )
     },
-    "commit, not of a hub": Case(
-        COMMIT,
-        "status",
-        {"status": 200, "body": b"<html>Log in to the hotel's network</html>"},
-        f"{REPO} at main: the hub {{hub}} does not give it (its answer is not that of a hub); run "
-        "again when it is well and can be reached",
-    ),
-    "listing, not of a hub": Case(
-        LISTING,
-        "status",
-        {"status": 200, "body": b"<html>Log in to the hotel's network</html>"},
-        f"{REPO} at {{commit}}: the hub {{hub}} does not give it (its answer is not that of a hub)"
-        "; run again when it is well and can be reached",
-    ),
+    **{
+        f"{name}, not of a hub": Case(
+            match,
+            "status",
+            {"status": 200, "body": b"<html>Log in to the hotel's network</html>"},
+            f"{which}: the hub {{hub}} does not give it (its answer is not that of a hub); run "
+            "again when it is well and can be reached",
+        )
+        for name, match, which in (
+            ("commit", COMMIT, f"{REPO} at main"),
+            ("listing", LISTING, f"{REPO} at {{commit}}"),
+            ("where a small file is", ASK_SMALL, _SMALL),
+            ("where a large file is", ASK_LARGE, _LARGE),
+        )
+    },
+    **{
+        f"{name}, {status}": Case(match, "status", {"status": status}, f"{which}: {remedy}")
+        for name, match, which in (
+            ("commit", COMMIT, f"{REPO} at main"),
+            ("listing", LISTING, f"{REPO} at {{commit}}"),
+            ("where a large file is", ASK_LARGE, _LARGE),
+        )
+        for status, remedy in (
+            (401, f"the hub asks who wants it (HTTP 401); {_LOG_IN}"),
+            (403, f"the hub asks who wants it (HTTP 403); {_LOG_IN}"),
+            (404, "the hub refuses it (HTTP 404 Not Found); is HF_ENDPOINT right?"),
+        )
+    },
+    **{
+        f"a large file, {status}": Case(
+            GET_LARGE,
+            "status",
+            {"status": status},
+            f"{_LARGE}: its storage localhost refuses it (HTTP {status}); run again",
+        )
+        for status in (401, 403, 404)
+    },
+    **{
+        f"a large file, {name}": Case(
+            GET_LARGE,
+            do,
+            how,
+            f"{_LARGE}: came damaged twice: {found} bytes, the hub says 200,000; nothing of it was "
+            "kept, run again, and if it stays so tell those who look after the repository or the "
+            "network",
+        )
+        for name, do, how, found in (
+            ("cut short", "cut", {"after": 100_000}, "100,000"),
+            ("empty", "cut", {"after": 0}, "0"),
+            ("another page", "status", {"status": 200, "body": b"<html>"}, "6"),
+        )
+    },
 }  # fmt: skip
 
 
@@ -364,8 +403,8 @@ ACCESS = {
         "token (HTTP 401), which may have expired; renew it (hf auth login, or HF_TOKEN)"),
     "no token at all": ("public", "hf_mistyped", "main", f"{REPO} at main: the hub does not accept "
         "your token (HTTP 401), which may have expired; renew it (hf auth login, or HF_TOKEN)"),
-    "no such branch": ("public", "", "trunk", f"{REPO} at trunk: the repository has no such commit, "
-        "branch or tag (HTTP 404), or no longer; correct revision"),
+    "no such branch": ("public", "", "trunk", f"{REPO} at trunk: the repository has no such "
+        "commit, branch or tag (HTTP 404), or no longer; correct revision"),
     "no such commit": ("public", "", UNKNOWN, f"{REPO} at {UNKNOWN}: the repository has no such "
         "commit, branch or tag (HTTP 404), or no longer; correct revision"),
 }  # fmt: skip
@@ -652,5 +691,9 @@ def test_a_process_that_is_killed_midway_leaves_nothing_that_is_used(saes, xet):
     named = [path for path in cache().glob("*/snapshots/**/*") if path.is_file()]
     assert [path.name for path in named] == ["cfg.json"]
     saes.heal()
+    # Whatever time has passed, and then half an hour later: what was left is gone.
+    assert fetched() == FILES
+    for path in cache().glob("**/*.incomplete"):
+        os.utime(path, (time.time() - 1800,) * 2)
     assert fetched() == FILES
     assert_cache_is_true(2)

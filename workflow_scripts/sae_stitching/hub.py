@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -247,6 +248,7 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
     """
     from huggingface_hub import try_to_load_from_cache
 
+    _sweep(commit)
     revision = {"revision": commit.commit, "repo_type": commit.kind}
     cached = try_to_load_from_cache(commit.repo, file.path, **revision)
     if isinstance(cached, str):
@@ -263,13 +265,18 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
     wrong = ""
     for attempt in range(2):
         with _worded(commit.kind, commit.repo, commit.commit, file.path):
-            found = _download(commit, file, plain=attempt > 0)
-        wrong = _difference(found, file)
-        if not wrong:
+            try:
+                found = _download(commit, file, plain=attempt > 0)
+            except OSError as error:
+                if (length := _other_length(error)) is None:
+                    raise
+                found, wrong = None, f"{length:,} bytes, the hub says {file.size:,}"
+        if found and not (wrong := _difference(found, file)):
             logger.info("%s: fetched %s, %s bytes", commit, file.path, f"{file.size:,}")
             return _no_pointer(found, commit, file)
         logger.warning("%s: %s came damaged: %s", commit, file.path, wrong)
-        _remove(found)
+        if found:
+            _remove(found)
     raise StudyError(
         f"{commit}: {file.path}: came damaged twice: {wrong}; nothing of it was kept, run again, "
         "and if it stays so tell those who look after the repository or the network"
@@ -306,7 +313,17 @@ def _is_of_the_hub(error: Exception) -> bool:
     from sae_stitching.patience import Unwell
 
     known = (FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError, Unwell)
-    return isinstance(error, known) or getattr(error, "errno", None) in _DISK
+    return (
+        isinstance(error, known)
+        or getattr(error, "errno", None) in _DISK
+        or _other_length(error) is not None
+    )
+
+
+def _other_length(error: Exception) -> int | None:
+    """Bytes that a file came with, if that is why the client does not take it."""
+    told = re.match(r"Consistency check failed: .* but has size (\d+)", str(error))
+    return int(told[1]) if told else None
 
 
 def _difference(path: Path, file: HubFile) -> str:
@@ -345,6 +362,18 @@ def _remove(path: Path) -> None:
         place.unlink(missing_ok=True)
 
 
+def _sweep(commit: Commit) -> None:
+    """Remove what processes that were killed have left in the hub's cache of files half fetched."""
+    from sae_stitching.patience import LONGEST_WAIT
+
+    # What is still being fetched was written to since.
+    old = time.time() - 2 * LONGEST_WAIT
+    for path in _storage(commit.kind, commit.repo).glob("blobs/*.incomplete"):
+        with suppress(OSError):  # another process may be doing the same, or the cache be read-only
+            if path.stat().st_mtime < old:
+                path.unlink()
+
+
 def _storage(kind: str, repo: str) -> Path:
     """Where the hub's cache keeps a repository."""
     from huggingface_hub import constants
@@ -365,25 +394,29 @@ _ABSENT = (
     "is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it and run snakemake fetch, where "
     "there is a network"
 )
+_NOT_A_HUB = "its answer is not that of a hub"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def _sound(ask: Callable[[], _Found]) -> _Found:
     """Ask once more where an answer is none that a hub gives, as what stands between may send."""
+    from huggingface_hub.errors import HFValidationError
+
     from sae_stitching.patience import Unwell
 
+    no_answers = (OSError, HFValidationError)  # an answer that says no, and a question that is none
     try:
         return ask()
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError):  # an answer that says no
+        if isinstance(error, no_answers):
             raise
         logger.warning("the hub's answer cannot be read (%s); asking again", error)
     try:
         return ask()
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError):
+        if isinstance(error, no_answers):
             raise
-        raise Unwell("its answer is not that of a hub") from error
+        raise Unwell(_NOT_A_HUB) from error
 
 
 @contextmanager
@@ -424,6 +457,8 @@ def _complaint(error: Exception, kind: str, repo: str, which: str) -> StudyError
     response = getattr(error, "response", None)
     if response is None:
         said = str(error) if isinstance(error, Unwell) else describe(error)[:200]
+        if isinstance(error, hub.FileMetadataError):
+            said = _NOT_A_HUB
         return StudyError(
             f"{which}: the hub {constants.ENDPOINT} does not give it ({said}); run again when it "
             "is well and can be reached"
