@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub import errors as hub_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import dense_codes, random_sae
 from sae_stitching import pretrained
 from sae_stitching.errors import StudyError
-from sae_stitching.formats import Layout, saelens
-from sae_stitching.pretrained import fetch, fitted, load_sae
+from sae_stitching.formats import saelens
+from sae_stitching.pretrained import fitted, load_sae
 from sae_stitching.sae import ARCHITECTURES, SAE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -811,135 +809,6 @@ def test_an_sae_for_something_else_is_refused(changes, message):
     with pytest.raises(StudyError) as caught:
         fit(make("relu"), **changes)
     assert str(caught.value).startswith(f"folder/x: {message}")
-
-
-# The hub
-
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub:
-    """Stands for the hub's client: files of a folder as those of one repository's commit."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.error = folder, None
-
-    def __call__(self, repo: str, name: str, *, revision: str) -> str:
-        assert repo == "somebody/saes" and revision in (REVISION, "main")
-        if self.error is not None:
-            raise self.error
-        if not (self.folder / name).is_file():
-            raise hub_errors.EntryNotFoundError(f"no {name}")
-        return str(self.folder / name)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch) -> Any:
-    fake: Any = Hub(tmp_path)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
-    return fake
-
-
-@pytest.mark.parametrize("path", ["768", "768/sae_weights.safetensors"])
-def test_an_sae_is_fetched(hub, path):
-    folder = saelens_folder(hub.folder / "768", CFG, weights(**STANDARD))
-    layout = fetch("somebody/saes", REVISION, path)
-    assert layout == Layout("saelens", str(folder / T), str(folder / "cfg.json"))
-    assert load_sae(layout.weights, format=layout.format).d_sae == D_SAE
-
-
-def test_a_branch_is_fetched_with_a_warning_that_names_the_commit(hub, caplog):
-    hub.folder = hub.folder / "snapshots" / REVISION
-    hub.folder.mkdir(parents=True)
-    for path in (".", "768"):
-        saelens_folder(hub.folder / path, CFG, weights(**STANDARD))
-        fetch("somebody/saes", REVISION, path, "saelens")
-        assert not caplog.text
-        fetch("somebody/saes", "main", path, "saelens")
-        assert f"somebody/saes: main may come to mean another commit; now it is {REVISION}" in (
-            caplog.text
-        )
-        caplog.clear()
-
-
-def test_an_sae_at_the_root_of_a_repository_is_fetched(hub):
-    saelens_folder(hub.folder, CFG, weights(**STANDARD))
-    assert fetch("somebody/saes", REVISION, ".", "saelens").format == "saelens"
-
-
-def response(status: int) -> Any:
-    import httpx
-
-    request = httpx.Request("GET", "https://hub.invalid/somebody/saes")
-    return httpx.Response(status, request=request)
-
-
-HUB_ERRORS: dict[str, tuple[Callable[[], Exception], str]] = {
-    "no repository": (
-        lambda: hub_errors.RepositoryNotFoundError("404", response=response(404)),
-        "somebody/saes: the hub has no such repository; correct repo",
-    ),
-    "no commit": (
-        lambda: hub_errors.RevisionNotFoundError("404", response=response(404)),
-        f"somebody/saes: has no commit {REVISION}; correct revision",
-    ),
-    "terms": (
-        lambda: hub_errors.GatedRepoError("403", response=response(403)),
-        "somebody/saes: the hub asks who wants it; accept its terms there and log in (hf auth "
-        "login)",
-    ),
-    "no connection": (
-        lambda: hub_errors.LocalEntryNotFoundError("cannot\nconnect"),
-        "somebody/saes: cannot be fetched from the hub (cannot connect)",
-    ),
-    "a server in trouble": (
-        lambda: hub_errors.HfHubHTTPError("500", response=response(500)),
-        "somebody/saes: cannot be fetched from the hub (500)",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", HUB_ERRORS)
-def test_why_nothing_is_fetched(hub, case):
-    error, message = HUB_ERRORS[case]
-    hub.error = error()
-    with pytest.raises(StudyError) as caught:
-        fetch("somebody/saes", REVISION, "768")
-    assert str(caught.value) == message
-
-
-def test_what_was_fetched_needs_no_connection(tmp_path, monkeypatch):
-    # The cache of the hub's own client, as it is after the first time.
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    cached = tmp_path / "models--google--gemma-scope-2b-pt-res"
-    name = "layer_7/width_16k/average_l0_41"
-    with pytest.raises(StudyError, match="gemma-scope-2b-pt-res: cannot be fetched from the hub"):
-        fetch("google/gemma-scope-2b-pt-res", REVISION, name)
-    folder = cached / "snapshots" / REVISION / name
-    folder.mkdir(parents=True)
-    arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
-    np.savez(folder / "params.npz", **arrays)
-    layout = fetch("google/gemma-scope-2b-pt-res", REVISION, name, "gemma-scope")
-    assert load_sae(layout.weights, format=layout.format).hook == "blocks.7.hook_resid_post"
-    # Which other formats' files the commit lacks is kept too.
-    lacks = cached / ".no_exist" / REVISION / name
-    lacks.mkdir(parents=True)
-    for absent in ("sae_weights.safetensors", "ae.pt", "sae.safetensors"):
-        (lacks / absent).touch()
-    assert fetch("google/gemma-scope-2b-pt-res", REVISION, name) == layout
-
-
-@pytest.mark.usefixtures("hub")
-def test_a_folder_of_nothing_is_named():
-    with pytest.raises(StudyError) as caught:
-        fetch("somebody/saes", REVISION, "768")
-    assert str(caught.value) == (
-        "somebody/saes at 01234567: 768: there is no sae_weights.safetensors or params.npz or "
-        "ae.pt or sae.safetensors; name the folder of an SAE"
-    )
 
 
 def test_export_needs_no_gradient_and_no_order_in_memory(tmp_path):
