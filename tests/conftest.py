@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Files that run studies from nothing. With two processes (make test) one takes the longest of them
 # at once, and the other begins with the quick files; the rest of the long ones come last.
 LONGEST = "test_workflow.py"
-LONG = ("test_presets.py", "test_faults.py", "test_explorer_page.py")
+LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_explorer_page.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -211,8 +211,8 @@ def test_a_later_file_that_does_not_come(filled, waits):  # noqa: F811
         read.extend(documents)
     assert str(caught.value) == (
         f"{dataset(filled)}: plain_text/train-00001-of-00003.parquet: the hub {filled.url} does "
-        "not give it (ReadError: [Errno 104] Connection reset by peer, 3 times); run again when it is "
-        "well and can be reached"
+        "not give it (ReadError: [Errno 104] Connection reset by peer, 3 times); run again when "
+        "it is well and can be reached"
     )
     assert len(waits) == 2 and len(first) > 0
 

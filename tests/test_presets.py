@@ -4,6 +4,7 @@ A stand-in is a repository on a hub, in the name and the layout of the real one:
 the same architecture with random weights, SAEs of a few latents, a short text.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ import yaml
 from loopback_hub import MEMBER
 from sae_stitching.published import PROPERTIES, PUBLISHED
 from stand_ins import PRESETS, SIZES
+from test_hub_workflow import assert_nowhere
 from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parent.parent
@@ -133,10 +135,15 @@ def test_a_preset_is_fetched_and_then_runs_without_a_hub(preset, hub, tmp_path, 
     overlay = small(preset)
     snakemake(tmp_path, preset, "fetch", overlay=overlay)
     asked = hub.asked()
+    # Each branch, each listing and each file is asked for once, and not once a job.
+    for match in ("/revision/", "/tree/", "GET (/-/cdn|/-/xet/xorbs|/api/resolve-cache)/"):
+        once = hub.asked(match)
+        assert once and len(once) == len(set(once))
     targets = ("figure4", "figure5", "figure13", "plot_reproduction")
     with hub.off():
-        snakemake(tmp_path, preset, *targets, overlay=overlay)
+        snakemake(tmp_path, preset, "fetch", *targets, overlay=overlay)
         assert hub.asked() == asked
+    assert_nowhere(MEMBER, tmp_path, Path(os.environ["HF_HOME"]))
     results = tmp_path / "results" / preset
     names = PUBLISHED[PAPERS[preset]].saes[:2]
     for figure in ("figure4_" + "--".join(names), "figure5", "figure13", "reproduction"):
@@ -168,6 +175,12 @@ def test_a_preset_is_fetched_and_then_runs_without_a_hub(preset, hub, tmp_path, 
     with h5py.File(results / "corpus" / "tokens.h5") as file:
         tokens = file["eval/tokens"][...]
     shards = [results / "activations" / "eval" / f"{shard:04d}.h5" for shard in range(2)]
+    # They say of which commit they are.
+    repository = hub.repository(stand_ins.GEMMA if preset == "gemma-2-2b" else stand_ins.GPT2)
+    with h5py.File(shards[0]) as file:
+        (model,) = json.loads(file.attrs["provenance"])["hub"]
+    assert (model["repo"], model["revision"]) == (repository.name, "main")
+    assert model["commit"] == repository.branches["main"]
     cached = [h5py.File(shard)["activations"][...].astype("f8") for shard in shards]
     x = hidden_states(preset, tmp_path / "model", tokens)
     near = {"atol": 0.05, "rtol": 0.02} if preset == "gemma-2-2b" else {"atol": 2e-3}
