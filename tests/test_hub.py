@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,14 @@ from huggingface_hub import constants
 from loopback_hub import EXPIRED, MEMBER, STRANGER, Hub
 from sae_stitching import patience
 from sae_stitching.errors import StudyError
-from sae_stitching.hub import fetch_file, list_files, resolve
+from sae_stitching.hub import (
+    Commit,
+    fetch_file,
+    list_files,
+    read_commit,
+    resolve,
+    write_commit,
+)
 
 REPO, FOLDER = "somebody/saes", "768"
 SMALL, LARGE = f"{FOLDER}/cfg.json", f"{FOLDER}/sae_weights.safetensors"
@@ -237,6 +245,9 @@ BY_XET = {
     "a plan, reset": Case(XET_PLAN, "reset"),
     "a plan, dropped within": Case(XET_PLAN, "drop", {"after": 20}),
     "a plan that is none": Case(XET_PLAN, "status", {"status": 200, "body": b"<html>"}),
+    "a plan, silence": Case(XET_PLAN, "stall"),
+    "bytes, silence": Case(XET_BYTES, "stall"),
+    "bytes, silence midway": Case(XET_BYTES, "stall", {"after": 99_999}),
     "bytes, 403": Case(XET_BYTES, "status", {"status": 403}),
     "bytes, 500": Case(XET_BYTES, "status", {"status": 500}),
     "bytes, reset": Case(XET_BYTES, "reset"),
@@ -495,6 +506,44 @@ def test_a_branch_that_moves_and_a_tag(saes):
     assert fetched() == OTHERS and fetched("v1") == FILES and fetched(old.commit) == FILES
 
 
+def test_what_was_found_is_written_down(saes, tmp_path):
+    path = tmp_path / "commits" / "saes.json"
+    commit = resolve("model", REPO, "main")
+    write_commit(commit, path)
+    assert read_commit(path) == commit
+    # The same again leaves the file as it is, so that nothing is made anew.
+    os.utime(path, (1, 1))
+    write_commit(resolve("model", REPO, "main"), path)
+    assert path.stat().st_mtime == 1
+    saes.repository(REPO).commit(OTHERS)
+    write_commit(resolve("model", REPO, "main"), path)
+    assert read_commit(path) == resolve("model", REPO, "main") != commit
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "[Errno 2] No such file or directory: '{path}'"),
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "sae_stitching.hub.Commit() argument after ** must be a mapping, not list"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    ],
+)
+def test_what_does_not_say_a_commit(tmp_path, content, why):
+    path = tmp_path / "saes.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StudyError) as caught:
+        read_commit(path)
+    assert str(caught.value) == (
+        f"{path}: does not say a commit ({why.format(path=path)}); run snakemake --forceall resolve"
+    )
+    # Which does.
+    commit = Commit("model", REPO, REPO, "main", UNKNOWN)
+    write_commit(commit, path)
+    assert read_commit(path) == commit
+
+
 def test_of_a_commit_nothing_is_asked(hub):
     assert resolve("model", REPO, UNKNOWN).commit == UNKNOWN
     assert hub.requests == []
@@ -643,6 +692,25 @@ def test_the_token_is_for_the_hub_alone(saes, monkeypatch, caplog, xet):
     assert any(request.host not in saes.url for request in saes.requests)
     written = [path for path in Path(os.environ["HF_HOME"]).rglob("*") if path.is_file()]
     assert not any(MEMBER.encode() in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize("match", [COMMIT, LISTING, GET_SMALL])
+def test_the_token_does_not_follow_to_another_host(saes, monkeypatch, match):
+    monkeypatch.setenv("HF_TOKEN", MEMBER)
+    (path,) = {str(r).split()[1] for r in asked_by(saes, match)}
+    saes.fault(match, "status", status=307, headers={"Location": saes.elsewhere + path}, times=1)
+    assert fetched() == FILES
+    (followed,) = (r for r in saes.requests if r.host not in saes.url and r.path == path)
+    assert followed.token == ""
+
+
+def asked_by(saes: Hub, match: str) -> list:
+    """Requests of a kind that a fetch makes, whose traces are removed."""
+    assert fetched() == FILES
+    found = [request for request in saes.requests if re.search(match, str(request))]
+    saes.requests.clear()
+    shutil.rmtree(cache())
+    return found
 
 
 def test_offline_nothing_is_asked(saes, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import stand_ins
 import torch
-from loopback_hub import MEMBER, Hub
+from loopback_hub import EXPIRED, MEMBER, STRANGER, Hub
 from sae_stitching.errors import StudyError
 from sae_stitching.formats import find_local
 from sae_stitching.hub import Commit, resolve
@@ -232,3 +232,50 @@ def test_what_a_dataset_has_not(filled, case):
     with pytest.raises(StudyError) as caught:
         list(hub_documents(dataset(filled), text(**changes)))
     assert str(caught.value) == says.format(commit=dataset(filled))
+
+
+TEXT_COMMIT, TEXT_LISTING = f"/api/datasets/{TEXT}/revision/", f"/api/datasets/{TEXT}/tree/"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("match", [TEXT_COMMIT, TEXT_LISTING, "GET /api/resolve-cache/datasets/"])
+def test_a_dataset_on_a_hub_that_is_unwell(filled, waits, match, status):  # noqa: F811
+    filled.fault(match, "status", status=status, times=2)
+    commit = resolve("dataset", TEXT, "main")
+    assert next(hub_documents(commit, text()))
+    assert waits == [1.0, 2.0]
+    filled.fault(match, "status", status=status)
+    if match == TEXT_COMMIT:
+        with pytest.raises(
+            StudyError, match=rf"^{TEXT} at main: the hub .* \(HTTP {status} .*, 3 t"
+        ):
+            resolve("dataset", TEXT, "main")
+    elif match == TEXT_LISTING:
+        with pytest.raises(StudyError, match=rf"^{commit}: the hub .* \(HTTP {status} .*, 3 times"):
+            next(hub_documents(commit, text()))
+    else:  # is there already
+        assert next(hub_documents(commit, text()))
+
+
+@pytest.mark.parametrize(
+    ("access", "token", "says"),
+    [
+        ("gated", "", "{commit}: is gated (HTTP 401); accept its terms at {hub}/datasets/{repo} "
+            "and log in (hf auth login, or HF_TOKEN)"),
+        ("gated", STRANGER, "{commit}: the account of your token is not let in (HTTP 403); ask "
+            "for access at {hub}/datasets/{repo}"),
+        ("private", STRANGER, "{commit}: the hub has no such repository, or it is private (HTTP "
+            "404); correct the name, or use the token of an account that may read it"),
+        ("public", EXPIRED, "{commit}: the hub does not accept your token (HTTP 401), which may "
+            "have expired; renew it (hf auth login, or HF_TOKEN)"),
+    ],
+)  # fmt: skip
+def test_a_dataset_that_may_not_be_read(filled, monkeypatch, access, token, says):
+    commit = dataset(filled)
+    filled.repository(TEXT, "datasets").access = access
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(StudyError) as caught:
+        next(hub_documents(commit, text()))
+    assert str(caught.value) == says.format(commit=commit, hub=filled.url, repo=TEXT)
+    monkeypatch.setenv("HF_TOKEN", MEMBER)
+    assert next(hub_documents(commit, text()))

@@ -147,8 +147,9 @@ def _remembered(kind: str, repo: str, revision: str) -> str:
 
 def write_commit(commit: Commit, path: str | Path) -> None:
     """Write which commit was found; a file that says so already is left as it is."""
-    if Path(path).is_file() and read_commit(path) == commit:
-        return
+    with suppress(StudyError):  # what is there may be damaged
+        if read_commit(path) == commit:
+            return
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(commit), indent=1) + "\n", encoding="utf-8")
 
