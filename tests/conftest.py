@@ -51,7 +51,8 @@ def _isolate_hub(stack: ExitStack) -> None:
     _HUB.append(hub)
     os.environ["HF_ENDPOINT"] = hub.url
     os.environ["HF_HOME"] = stack.enter_context(TemporaryDirectory(prefix="hub-"))
-    os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+    # Also where there is a proxy.
+    os.environ["NO_PROXY"] = f"127.0.0.1,localhost,{os.environ.get('NO_PROXY', '')}"
     # What is only waiting is short, also where it is not the study's code that waits.
     os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"
     os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] = "2"
