@@ -35,6 +35,7 @@ from sae_stitching.hub import (
     resolve,
     write_commit,
 )
+from test_faults import small_disk  # noqa: F401, a fixture
 
 REPO, FOLDER = "somebody/saes", "768"
 SMALL, LARGE = f"{FOLDER}/cfg.json", f"{FOLDER}/sae_weights.safetensors"
@@ -765,3 +766,58 @@ def test_a_process_that_is_killed_midway_leaves_nothing_that_is_used(saes, xet):
         os.utime(path, (time.time() - 1800,) * 2)
     assert fetched() == FILES
     assert_cache_is_true(2)
+
+
+def test_two_processes_fetch_a_file_once(saes):
+    saes.fault(GET_LARGE, "trickle", rate=400_000)
+    scripts = Path(__file__).parent.parent / "workflow_scripts"
+    command = [sys.executable, "-c", FETCH, str(scripts)]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert len(saes.asked(GET_LARGE)) == 1
+    assert_cache_is_true(2)
+
+
+@pytest.mark.filterwarnings("ignore:Not enough free disk space")
+@pytest.mark.parametrize("xet", [False, True])
+def test_a_full_disk_is_named(saes, small_disk, monkeypatch, xet):  # noqa: F811
+    saes.xet = xet
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
+    commit = saes.repository(REPO).commit({SMALL: FILES[SMALL], LARGE: bytes(3_000_000)})
+    assert complaint() == (
+        f"{REPO} at {commit}: {LARGE}: the hub's cache {small_disk} cannot be written (No space "
+        "left on device); make room or set HF_HOME to another folder, then run again"
+    )
+    left = [path.name for path in small_disk.rglob("*") if path.stat().st_size > 100_000]
+    assert left == []
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert fetched()[LARGE] == bytes(3_000_000)
+
+
+def test_a_cache_that_cannot_be_written_is_named(saes, small_disk, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
+    (small_disk / "models--others").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    commit = saes.repository(REPO).branches["main"]
+    assert complaint() == (
+        f"{REPO} at {commit}: {SMALL}: the hub's cache {small_disk} cannot be written (Read-only "
+        "file system); make room or set HF_HOME to another folder, then run again"
+    )
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    assert fetched() == FILES
+    # What others have put there is read where it cannot be written.
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert fetched() == FILES
+
+
+@pytest.mark.usefixtures("saes")
+def test_a_damaged_file_in_a_cache_that_cannot_be_written(small_disk, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
+    assert fetched() == FILES
+    (path,) = small_disk.glob(f"models--*/snapshots/*/{LARGE}")
+    path.resolve().write_bytes(flipped(FILES[LARGE], 5))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert complaint() == (
+        f"{path}: is damaged and cannot be removed (Read-only file system); have it removed, or "
+        "set HF_HOME to another folder, then run again"
+    )

@@ -1,6 +1,8 @@
 """Models, SAEs and texts of the hub, fetched as a study needs them and read without it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from sae_stitching.hub_dataset import hub_documents
 from sae_stitching.hub_folders import fetch_model, fetch_sae
 from sae_stitching.language_model import LanguageModel, model_facts
 from sae_stitching.pretrained import load_sae
+from sae_stitching.tokens import load_tokenizer
 from stand_ins import GEMMA, GEMMA_SAES, GPT2, GPT2_SAES, PRESETS, TEXT
 from test_hub import waits  # noqa: F401, a fixture
 
@@ -131,6 +134,24 @@ def test_a_model_whose_last_shard_does_not_come_is_no_folder(filled, tmp_path, w
     # What had come is not fetched again.
     assert len(filled.asked("GET /-/cdn/")) < len(READ[GEMMA])
     assert names(tmp_path / "model") == READ[GEMMA]
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_a_folder_links_to_may_go(tmp_path):
+    commit = resolve("model", "gpt2", "main")
+    fetch_model(commit, tmp_path / "model")
+    link = tmp_path / "model" / "tokenizer.json"
+    link.resolve().unlink()
+    with pytest.raises(StudyError) as caught:
+        load_tokenizer(str(tmp_path / "model"))
+    assert str(caught.value) == (
+        f"{link}: the file that it links to is gone; fetch it again: hf download {GPT2} "
+        f"tokenizer.json --revision {commit.commit}"
+    )
+    remedy = str(caught.value).partition("fetch it again: hf ")[2].split()
+    hf = [sys.executable, "-m", "huggingface_hub.cli.hf", *remedy]
+    subprocess.run(hf, check=True, capture_output=True)
+    load_tokenizer(str(tmp_path / "model"))
 
 
 # SAEs

@@ -96,9 +96,15 @@ def test_saes_of_a_branch_that_moves(filled, tmp_path):
     assert commits_of(fetched / "1536") == {old}
     assert not filled.asked("revision")
 
+    # A hub that does not say what the branch is now takes nothing away.
+    (written,) = (tmp_path / "results" / preset / "hub" / "commits").rglob("GPT2-Small*.json")
+    filled.fault("/revision/", "status", status=404)
+    snakemake(tmp_path, preset, "--forceall", "resolve", fails=True)
+    assert json.loads(written.read_text())["commit"] == old
+    filled.heal()
+
     # One command takes the newer commit, for all of them.
     snakemake(tmp_path, preset, "--forceall", "resolve")
-    (written,) = (tmp_path / "results" / preset / "hub" / "commits").rglob("GPT2-Small*.json")
     assert json.loads(written.read_text())["commit"] == new
     snakemake(tmp_path, preset, *(f"results/{preset}/hub/saes/{sae}" for sae in ("768", "1536")))
     assert commits_of(fetched / "768") == commits_of(fetched / "1536") == {new}

@@ -359,8 +359,14 @@ def _remove(path: Path) -> None:
     leads_to = [path]
     while leads_to[-1].is_symlink():
         leads_to.append(leads_to[-1].parent / os.readlink(leads_to[-1]))
-    for place in leads_to:
-        place.unlink(missing_ok=True)
+    try:
+        for place in leads_to:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: is damaged and cannot be removed ({error.strerror}); have it removed, or set "
+            "HF_HOME to another folder, then run again"
+        ) from error
 
 
 def _sweep(commit: Commit) -> None:
