@@ -20,6 +20,7 @@ from loopback_hub import Hub
 from sae_stitching.sources import make_random_model
 from safetensors.numpy import save as save_numpy
 from safetensors.torch import load_file, save
+from tokenizers import Tokenizer, decoders, models, normalizers
 
 ROOT = Path(__file__).parent.parent
 PRESETS = {
@@ -81,8 +82,23 @@ def gpt2() -> Files:
 
 @cache
 def gemma() -> Files:
-    """Gemma 2 2B: float32 weights in three shards, with their index."""
+    """Gemma 2 2B: float32 weights in three shards with their index, and SentencePiece's tokens."""
     files, tensors = _model("gemma2", n_layers=14)
+    tokenizer = _gemma_tokenizer()
+    embedding = "model.embed_tokens.weight"
+    n_tokens, source = tokenizer.get_vocab_size(), torch.Generator().manual_seed(1)
+    tensors[embedding] = torch.randn(n_tokens, D_MODEL, generator=source) * D_MODEL**-0.5
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+    files |= {
+        "config.json": _json(json.loads(files["config.json"]) | ids | {"vocab_size": n_tokens}),
+        "generation_config.json": _json(ids),
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": _json({"tokenizer_class": "GemmaTokenizer"} | special),
+        "special_tokens_map.json": _json(special),
+        "tokenizer.model": _JUNK,
+        "README.md": b"---\nlicense: gemma\n---\n# Gemma 2\n",
+    }
     names = list(tensors)
     shards = [names[:50], names[50:100], names[100:]]
     index, size = {}, sum(tensor.nbytes for tensor in tensors.values())
@@ -90,10 +106,29 @@ def gemma() -> Files:
         file = f"model-{number:05}-of-00003.safetensors"
         files[file] = save({name: tensors[name] for name in shard}, {"format": "pt"})
         index |= dict.fromkeys(shard, file)
-    files["model.safetensors.index.json"] = _json(
-        {"metadata": {"total_size": size}, "weight_map": index}
+    index_file = {"metadata": {"total_size": size}, "weight_map": index}
+    return files | {"model.safetensors.index.json": _json(index_file)}
+
+
+def _gemma_tokenizer() -> Tokenizer:
+    """Characters of the text, spaces written as there, and bytes for all others."""
+    said = (ROOT / "presets" / "tiny.txt").read_text(encoding="utf-8")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    tokens = [
+        *special,
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        *sorted(set(said) - {" "}),
+    ]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    model = models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    return files | {"tokenizer.model": _JUNK, "README.md": b"---\nlicense: gemma\n---\n# Gemma 2\n"}
+    tokenizer.add_special_tokens(special)
+    return tokenizer
 
 
 def sae_weights(preset: str, name: str) -> dict[str, np.ndarray]:

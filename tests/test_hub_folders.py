@@ -26,8 +26,8 @@ READ = {
            "tokenizer.json", "tokenizer_config.json", "vocab.json"},
     GEMMA: {"config.json", "generation_config.json", "model-00001-of-00003.safetensors",
             "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
-            "model.safetensors.index.json", "tokenizer.json", "tokenizer.model",
-            "tokenizer_config.json"},
+            "model.safetensors.index.json", "special_tokens_map.json", "tokenizer.json",
+            "tokenizer.model", "tokenizer_config.json"},
 }  # fmt: skip
 
 
@@ -152,6 +152,17 @@ def test_what_a_folder_links_to_may_go(tmp_path):
     hf = [sys.executable, "-m", "huggingface_hub.cli.hf", *remedy]
     subprocess.run(hf, check=True, capture_output=True)
     load_tokenizer(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("repo", [GPT2, GEMMA])
+def test_the_tokenizer_is_that_of_the_repository(filled, tmp_path, repo):
+    fetch_model(resolve("model", repo, "main"), tmp_path / "model")
+    with filled.off():
+        tokenizer = load_tokenizer(str(tmp_path / "model"))
+    assert type(tokenizer).__name__ == {GPT2: "GPT2Tokenizer", GEMMA: "GemmaTokenizer"}[repo]
+    assert tokenizer.decode(tokenizer("An é of it.", add_special_tokens=False)["input_ids"]) == (
+        "An é of it."
+    )
 
 
 # SAEs
