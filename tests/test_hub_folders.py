@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import stand_ins
 import torch
+from huggingface_hub import constants, snapshot_download
 from loopback_hub import EXPIRED, MEMBER, STRANGER, Hub
 from sae_stitching.errors import StudyError
 from sae_stitching.formats import find_local
@@ -311,3 +312,54 @@ def test_a_dataset_that_may_not_be_read(filled, monkeypatch, access, token, says
     assert str(caught.value) == says.format(commit=commit, hub=filled.url, repo=TEXT)
     monkeypatch.setenv("HF_TOKEN", MEMBER)
     assert next(hub_documents(commit, text()))
+
+
+# Offline
+
+
+def test_offline_a_part_is_not_taken_for_the_whole(filled, monkeypatch):
+    commit = dataset(filled)
+    assert next(hub_documents(commit, text()))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(StudyError) as caught:
+        list(hub_documents(commit, text()))
+    assert str(caught.value) == (
+        f"{commit}: the list of its files is not in the hub's cache, and HF_HUB_OFFLINE is set; "
+        "unset it and run snakemake fetch, where there is a network"
+    )
+
+
+def test_offline_a_copied_cache_will_do(filled, monkeypatch):
+    commit = dataset(filled)
+    snapshot_download(TEXT, repo_type="dataset", revision=commit.commit)
+    filled.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    files = stand_ins.openwebtext()
+    assert list(hub_documents(commit, text())) == [t for t in stand_ins.texts(files) if t.strip()]
+    assert filled.requests == []
+
+
+@pytest.mark.usefixtures("filled")
+def test_offline_what_is_not_here_is_not_said_to_be_nowhere(tmp_path, monkeypatch):
+    commit = resolve("model", GPT2_SAES, "main")
+    fetch_sae(commit, "blocks.8.hook_resid_pre_768", "auto", tmp_path / "768")
+    fetch_model(resolve("model", GEMMA, "main"), tmp_path / "model")
+    (shard,) = Path(constants.HF_HUB_CACHE).glob("models--google*/snapshots/*/model-00002*")
+    shard.unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    absent = (
+        "is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it and run snakemake fetch, "
+        "where there is a network"
+    )
+    fetch_sae(commit, "blocks.8.hook_resid_pre_768", "auto", tmp_path / "again")
+    with pytest.raises(StudyError) as caught:
+        fetch_sae(commit, "blocks.8.hook_resid_pre_1536", "auto", tmp_path / "1536")
+    assert str(caught.value) == f"{commit}: what is wanted of it {absent}"
+    model = resolve("model", GEMMA, "main")
+    with pytest.raises(StudyError) as caught:
+        fetch_model(model, tmp_path / "gemma")
+    assert str(caught.value) == f"{model}: what is wanted of it {absent}"
+    with pytest.raises(StudyError) as caught:
+        resolve("model", GPT2, "main")
+    assert str(caught.value) == f"{GPT2}: which commit main is, {absent}"
+    assert {path.name for path in tmp_path.iterdir()} == {"768", "model", "again"}

@@ -141,7 +141,7 @@ def _remembered(kind: str, repo: str, revision: str) -> str:
     except OSError:
         commit = ""
     if not _FULL_COMMIT.fullmatch(commit):
-        raise StudyError(f"{repo}: which commit {revision} is {_ABSENT}")
+        raise StudyError(f"{repo}: which commit {revision} is, {_ABSENT}")
     return commit
 
 
@@ -176,7 +176,8 @@ def read_commit(path: str | Path) -> Commit:
 def list_files(commit: Commit, folder: str = "", *, recursive: bool = False) -> dict[str, HubFile]:
     """List the files of a commit in a folder, and below it if asked to.
 
-    Offline these are the files of the commit that the hub's cache has.
+    Offline these are the files of the commit that the hub's cache has; below a folder, those that
+    it knows of.
 
     Returns
     -------
@@ -219,9 +220,12 @@ def list_files(commit: Commit, folder: str = "", *, recursive: bool = False) -> 
 
 
 def _cached_files(commit: Commit, folder: str, *, recursive: bool) -> dict[str, HubFile]:
-    snapshot = _storage(commit.kind, commit.repo) / "snapshots" / commit.commit
+    storage = _storage(commit.kind, commit.repo)
+    snapshot = storage / "snapshots" / commit.commit
     if not snapshot.is_dir():
         raise StudyError(f"{commit}: {_ABSENT}")
+    if recursive:
+        return _cached_listing(commit, storage / "trees" / f"{commit.commit}.json", folder)
     found = {}
     for path in sorted((snapshot / folder).glob("**/*" if recursive else "*")):
         if path.is_file():
@@ -230,6 +234,27 @@ def _cached_files(commit: Commit, folder: str, *, recursive: bool) -> dict[str, 
             blob = Path(os.readlink(path)).name if path.is_symlink() else ""
             found[name] = HubFile(name, path.stat().st_size, blob)
     return found
+
+
+def _cached_listing(commit: Commit, path: Path, folder: str) -> dict[str, HubFile]:
+    # All files that there are, as downloads of whole repositories keep them: the part of a dataset
+    # that is in the cache must not be taken for the whole.
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {
+            name: HubFile(name, told["size"], told.get("lfs_sha256") or told["blob_id"])
+            for name, told in files.items()
+            if name.startswith(f"{folder}/" if folder else "")
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(f"{commit}: the list of its files {_ABSENT}") from error
+
+
+def lacking(commit: Commit, complaint: str) -> StudyError:
+    """What to say of a commit that lacks something; offline, more of it may be elsewhere."""
+    return StudyError(
+        f"{commit}: " + (f"what is wanted of it {_ABSENT}" if _offline() else complaint)
+    )
 
 
 def fetch_file(commit: Commit, file: HubFile) -> Path:
