@@ -86,4 +86,4 @@ def _parts(commit: Commit, name: str | None, split: str) -> Iterator[Any]:
 
 def _archives(listed: dict[str, Any]) -> list[str]:
     """Archives that the library looks into, to tell what a dataset's files are."""
-    return [path for path in listed if path.endswith(".zip")][:1]
+    return [path for path in listed if path.endswith(".zip")]
