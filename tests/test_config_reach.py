@@ -73,6 +73,11 @@ REACH: dict[str, tuple[Any, set[str]]] = {
         {"sources": {"other": SOURCE}, "model": {"name": "other"}},
         {"tokenise", "cache_activations", "cross_entropy", "explorer"},
     ),
+    # Of a model of the hub alone, for which none is made. Which commit it is shows in the inputs.
+    "model.revision": (
+        {"model": {"name": "x", "revision": "v1"}},
+        {"make_random_model", "tokenise", "cache_activations", "cross_entropy", "explorer"},
+    ),
     "model.hook": ("blocks.0.hook_mlp_out", {"cache_activations", "cross_entropy", "explorer"}),
     "model.dtype": ("bfloat16", {"cache_activations", "cross_entropy"}),
     "model.center_writing_weights": (True, {"cache_activations", "cross_entropy"}),

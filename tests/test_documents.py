@@ -219,7 +219,8 @@ class TestDataset:
 
     def test_missing_path(self, tmp_path):
         with pytest.raises(
-            StudyError, match=r"text\.dataset\.path: .*nothing: no such file or fol"
+            StudyError,
+            match=r"text\.dataset\.path: .*nothing: no such file or folder; check the path",
         ):
             read_documents(dataset(tmp_path / "nothing"))
 

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -30,6 +29,13 @@ _Found = TypeVar("_Found")
 
 _BLOCK = 1 << 20  # bytes read at a time
 _FULL_COMMIT = re.compile("[0-9a-f]{40}")
+# Xet's client is patient for minutes, and does not say so; plain HTTP is there when it gives up.
+_XET = {
+    "HF_XET_CLIENT_READ_TIMEOUT": "30s",
+    "HF_XET_CLIENT_RETRY_BASE_DELAY": "1000ms",
+    "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
+    "HF_XET_CLIENT_RETRY_MAX_DURATION": "60s",
+}
 _POINTER = b"version https://git-lfs.github.com/spec/"  # how a Git LFS pointer begins
 
 
@@ -274,7 +280,6 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    _sweep(commit)
     revision = {"revision": commit.commit, "repo_type": commit.kind}
     cached = try_to_load_from_cache(commit.repo, file.path, **revision)
     if isinstance(cached, str):
@@ -288,6 +293,7 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
                 f"{commit}: {file.path}: the hub's cache had it damaged ({wrong}); unset "
                 "HF_HUB_OFFLINE and run snakemake fetch"
             )
+    _drop_partial(commit, file)
     wrong = ""
     for attempt in range(2):
         with _worded(commit.kind, commit.repo, commit.commit, file.path):
@@ -309,6 +315,27 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
     )
 
 
+def _drop_partial(commit: Commit, file: HubFile) -> None:
+    """Remove what downloads of a file left that were killed; nobody goes on with them."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock
+
+    blobs = _storage(commit.kind, commit.repo) / "blobs"
+    partial = list(blobs.glob(f"{file.checksum}.*incomplete"))
+    if not partial:
+        return
+    folder = repo_folder_name(repo_id=commit.repo, repo_type=commit.kind)
+    lock = Path(constants.HF_HUB_CACHE, ".locks", folder, f"{file.checksum}.lock")
+    try:
+        # Whoever is downloading it now holds this.
+        with WeakFileLock(lock, timeout=0.1):
+            for path in partial:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.debug("%s: is being downloaded by another process (%s)", file.path, error)
+
+
 def _download(commit: Commit, file: HubFile, *, plain: bool) -> Path:
     """Fetch by the client's own means; plainly by HTTP if asked to, or if Xet fails."""
     from huggingface_hub import constants, hf_hub_download
@@ -319,6 +346,8 @@ def _download(commit: Commit, file: HubFile, *, plain: bool) -> Path:
         return Path(hf_hub_download(commit.repo, file.path, **where))
 
     disable_progress_bars()
+    for key, value in _XET.items():
+        os.environ.setdefault(key, value)
     if not plain:
         try:
             return download()
@@ -392,18 +421,6 @@ def _remove(path: Path) -> None:
             f"{path}: is damaged and cannot be removed ({error.strerror}); have it removed, or set "
             "HF_HOME to another folder, then run again"
         ) from error
-
-
-def _sweep(commit: Commit) -> None:
-    """Remove what processes that were killed have left in the hub's cache of files half fetched."""
-    from sae_stitching.patience import LONGEST_WAIT
-
-    # What is still being fetched was written to since.
-    old = time.time() - 2 * LONGEST_WAIT
-    for path in _storage(commit.kind, commit.repo).glob("blobs/*.incomplete"):
-        with suppress(OSError):  # another process may be doing the same, or the cache be read-only
-            if path.stat().st_mtime < old:
-                path.unlink()
 
 
 def _storage(kind: str, repo: str) -> Path:
