@@ -9,6 +9,7 @@ one xorb of uncompressed chunks, and its SHA-256 stands for its Xet hash. Not sp
 What goes wrong is put in by rule, see `Fault`.
 """
 
+import gzip
 import hashlib
 import json
 import re
@@ -165,6 +166,7 @@ class Hub(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.errors: list[BaseException | None] = []
         self.xet = False
+        self.packs = False  # whether small files are packed for clients that accept it
         self.page = 1000  # entries of a page of a listing
         self.heal()
 
@@ -331,7 +333,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, b"{}", self.xet_access())
         if match := re.fullmatch(f"/api/resolve-cache/{kind}/{repository}/([^/]+)/(.+)", path):
             commit, file = self.file(*match.groups())
-            return self.send_file(file.content, {"ETag": f'"{file.etag}"', "X-Repo-Commit": commit})
+            headers = {"ETag": f'"{file.etag}"', "X-Repo-Commit": commit}
+            content = file.content
+            if hub.packs and "gzip" in self.headers.get("Accept-Encoding", ""):
+                content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+            return self.send_file(content, headers)
         if match := re.fullmatch(f"/(datasets/)?{repository}/resolve/([^/]+)/(.+)", path):
             return self.resolve((match[1] or "models/")[:-1], *match.groups()[1:])
         listing = "(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?(?:/(.+))?)?"
@@ -548,9 +554,9 @@ class Handler(BaseHTTPRequestHandler):
             self.emit(body)
 
     def emit(self, part: bytes) -> None:
+        self.asked.sent += len(part)  # before a client can ask how much it was
         self.wfile.write(part)
         self.wfile.flush()
-        self.asked.sent += len(part)
 
     def leave(self, fault: Fault) -> None:
         self.close_connection = True

@@ -188,6 +188,15 @@ def test_a_download_goes_on_where_it_broke(saes, case):
     assert second.status == 206 and 150_000 <= second.sent <= 200_000
 
 
+@pytest.mark.parametrize("do", ["drop", "reset"])
+def test_a_file_that_the_hub_would_pack_goes_on_too(saes, waits, do):
+    saes.packs = True
+    saes.fault(GET_SMALL, do, after=10, times=2)
+    assert fetched() == FILES
+    assert len(waits) in (1, 2)
+    assert_cache_is_true(2)
+
+
 @pytest.mark.parametrize(
     ("headers", "waited"),
     [

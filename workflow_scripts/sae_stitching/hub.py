@@ -342,7 +342,7 @@ def _download(commit: Commit, file: HubFile, *, plain: bool) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     def download() -> Path:
-        where = {"revision": commit.commit, "repo_type": commit.kind}
+        where: Any = {"revision": commit.commit, "repo_type": commit.kind}
         return Path(hf_hub_download(commit.repo, file.path, **where))
 
     disable_progress_bars()
