@@ -56,7 +56,7 @@ def _isolate_hub(stack: ExitStack) -> None:
     # What is only waiting is short, also where it is not the study's code that waits.
     os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"
     os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] = "2"
-    os.environ["HF_XET_CLIENT_READ_TIMEOUT"] = "300ms"
+    os.environ["HF_XET_CLIENT_READ_TIMEOUT"] = "700ms"
 
 
 @pytest.fixture

@@ -76,9 +76,9 @@ def waits(monkeypatch) -> list[float]:
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     """Give up a connection soon where nothing comes."""
-    monkeypatch.setattr(patience, "STALL", 0.4)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.4)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
+    monkeypatch.setattr(patience, "STALL", 0.6)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.6)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.6)
 
 
 def fetched(revision: str = "main", repo: str = REPO) -> dict[str, bytes]:
