@@ -1,9 +1,14 @@
-"""The order in which files of tests are begun, and their threads."""
+"""The order in which files of tests are begun, their threads, and their hub."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from loopback_hub import MEMBER, STRANGER, Hub, running
 
 # Tests and the jobs of the workflow share the cores: threads that wait must sleep, as in job.py,
 # and what is computed in the tests themselves is too small for more than one. To be said before
@@ -17,10 +22,13 @@ os.environ.setdefault(
 # Files that run studies from nothing. With two processes (make test) one takes the longest of them
 # at once, and the other begins with the quick files; the rest of the long ones come last.
 LONGEST = "test_workflow.py"
-LONG = ("test_presets.py", "test_faults.py", "test_explorer_page.py")
+LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_explorer_page.py")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    with ExitStack() as stack:
+        _isolate_hub(stack)
+        config.add_cleanup(stack.pop_all().close)
     import torch
 
     torch.set_num_threads(1)
@@ -32,3 +40,48 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return -1 if name == LONGEST else int(name in LONG)
 
     items.sort(key=place)
+
+
+# The hub of all tests, and of the workflows that they run, is on this machine, and its client's
+# cache and token are not this machine's. The client's libraries read this when they are loaded.
+
+_HUB: list[Hub] = []
+
+
+def _isolate_hub(stack: ExitStack) -> None:
+    for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
+        del os.environ[name]
+    hub = stack.enter_context(running())
+    _HUB.append(hub)
+    os.environ["HF_ENDPOINT"] = hub.url
+    os.environ["HF_HOME"] = stack.enter_context(TemporaryDirectory(prefix="hub-"))
+    # Also where there is a proxy.
+    os.environ["NO_PROXY"] = f"127.0.0.1,localhost,{os.environ.get('NO_PROXY', '')}"
+    # What is only waiting is short, also where it is not the study's code that waits.
+    os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"
+    os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] = "2"
+    os.environ["HF_XET_CLIENT_READ_TIMEOUT"] = "700ms"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """Give the hub, empty, of which its client has nothing yet."""
+    from huggingface_hub import _tree_cache
+    from huggingface_hub.utils import _xet
+
+    hub = _HUB[0]
+    hub.clear()
+    home = Path(os.environ["HF_HOME"])
+    for path in home.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # What a new process would not know either.
+    _xet.XET_CONNECTION_INFO_CACHE.clear()
+    _tree_cache._IN_MEMORY_TREE_CACHE.clear()
+    yield hub
+    hub.heal()
+    assert hub.errors == []
+    # The token is for the hub alone: not for the hosts that it sends its client to.
+    assert [
+        r for r in hub.requests if r.token in (MEMBER, STRANGER) and r.host not in hub.url
+    ] == []
+    hub.clear()

@@ -479,7 +479,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: text(source="w"),
     ),
     (
-        "model.name: ./nowhere: no such folder; check the path",
+        "model.name: ./nowhere: no such folder; check the path (a model of the hub is fetched to a "
+        "folder first)",
         nothing,
         lambda: text(LONG, model="./nowhere"),
     ),
@@ -559,7 +560,12 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: set_json("gpt2/tokenizer_config.json", bos_token=None, eos_token=None),
         lambda: text(LONG),
     ),
-    ("model.name: ./nowhere: no such folder; check the path", nothing, lambda: cache("./nowhere")),
+    (
+        "model.name: ./nowhere: no such folder; check the path (a model of the hub is fetched to a "
+        "folder first)",
+        nothing,
+        lambda: cache("./nowhere"),
+    ),
     (
         (
             "model.name: gpt2 cannot be loaded by transformers (Error no file named "
@@ -1246,8 +1252,10 @@ def test_bad_input_ends_with_one_line(here, capsys, message, spoil, rule):
     spoil()
     log = here.parent / "logs" / "rule.log"
     params = SimpleNamespace(job={"study": "test", "code": "0"})
+    script = SimpleNamespace(rule="r", input={}, log=[log], params=params)
     before = files(here)
-    with pytest.raises(SystemExit) as end, job(SimpleNamespace(rule="r", log=[log], params=params)):
+    # Without a network the hub's client would be offline for all tests that follow.
+    with pytest.raises(SystemExit) as end, job(script, network=True):
         rule()
     assert end.value.code == 1
     screen = capsys.readouterr().err

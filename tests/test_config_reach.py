@@ -73,7 +73,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
         {"sources": {"other": SOURCE}, "model": {"name": "other"}},
         {"tokenise", "cache_activations", "cross_entropy", "explorer"},
     ),
-    # Which commit it is shows in the inputs.
+    # Of a model of the hub alone, for which none is made. Which commit it is shows in the inputs.
     "model.revision": (
         {"model": {"name": "x", "revision": "v1"}},
         {"make_random_model", "tokenise", "cache_activations", "cross_entropy", "explorer"},

@@ -179,9 +179,8 @@ def dataset(
 
 
 @pytest.fixture(params=["folder", "dict", "parquet", "jsonl", "csv", "parquet-folder"])
-def local_dataset(request, tmp_path, monkeypatch):
+def local_dataset(request, tmp_path):
     """Write the same dataset in one of the forms in which people have them."""
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     rows = datasets.Dataset.from_dict({"text": TEXTS, "id": range(4)})
     match request.param:
         case "folder":

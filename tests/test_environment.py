@@ -172,7 +172,6 @@ def test_the_readme_has_every_choice_of_the_config():
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.split()[1])
 def test_the_studies_in_the_readme_are_valid(tmp_path, monkeypatch, block):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(language_model, "model_facts", lambda _: {})
     (tmp_path / "corpus" / "one").mkdir(parents=True)
     (tmp_path / "corpus" / "one" / "text.txt").write_text("Some text.")
     (tmp_path / "models" / "my-model").mkdir(parents=True)

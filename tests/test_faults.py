@@ -19,7 +19,8 @@ import numpy as np
 from job import job
 from sae_stitching.store import write_hdf5
 params = SimpleNamespace(job={"study": "test", "code": "0"})
-with job(SimpleNamespace(rule="encode", log=["encode.log"], params=params)) as origin:
+here = SimpleNamespace(rule="encode", input={}, log=["encode.log"], params=params)
+with job(here) as origin:
     with write_hdf5(sys.argv[2], format="codes", **origin) as file:
         values = file.create_dataset("values", (1_000_000,), chunks=(1000,), dtype="f8")
         for first in range(0, 1_000_000, 1000):

@@ -1,8 +1,11 @@
 """What a script of the workflow says, and where."""
 
+import json
 import logging
+import os
 import warnings
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,11 +16,12 @@ from sae_stitching.provenance import package_versions
 
 @pytest.fixture(autouse=True)
 def nothing_stays():
-    """Give back the logging and the threads that a script sets for good."""
+    """Give back the logging, the threads and the environment that a script sets for good."""
     root, library = logging.getLogger(), logging.getLogger("sae_stitching")
     kept = root.handlers[:], root.level, library.level
     threads = torch.get_num_threads()
-    yield
+    with patch.dict(os.environ):
+        yield
     for handler in root.handlers:
         if handler not in kept[0]:
             handler.close()
@@ -30,6 +34,7 @@ def nothing_stays():
 def snakemake(tmp_path):
     return SimpleNamespace(
         rule="train_sae",
+        input={},
         log=[str(tmp_path / "logs" / "saes" / "24.log")],
         params=SimpleNamespace(job={"study": "mine", "code": "abc", "seed": 0, "threads": 1}),
     )
@@ -53,6 +58,23 @@ def test_it_yields_study_and_provenance(snakemake):
         }
     # The params themselves are left as they were.
     assert snakemake.params.job["code"] == "abc"
+
+
+def test_the_commits_that_a_rule_reads_are_part_of_the_provenance(snakemake, tmp_path):
+    commits = [{"repo": "somebody/saes", "commit": f"{n}" * 40} for n in range(2)]
+    paths = [tmp_path / f"{n}.json" for n in range(2)]
+    for path, commit in zip(paths, commits, strict=True):
+        path.write_text(json.dumps(commit))
+    snakemake.input = {"commits": [str(path) for path in paths]}
+    with job(snakemake) as origin:
+        assert origin["provenance"]["hub"] == commits
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_only_a_job_that_fetches_has_a_network(snakemake, network):
+    with job(snakemake, network=network):
+        said = [os.environ.get(f"HF_{library}_OFFLINE") for library in ("HUB", "DATASETS")]
+    assert said == ([None, None] if network else ["1", "1"])
 
 
 def test_the_library_logs_to_the_terminal_and_to_the_log(snakemake, capsys):

@@ -1,7 +1,7 @@
 """The presets of the paper's studies: what they would do, and what they do with stand-ins.
 
-A stand-in is a language model of the same architecture with random weights, and SAEs in the format
-of the real ones, of a few latents, called as those of the paper.
+A stand-in is a repository on a hub, in the name and the layout of the real one: a language model of
+the same architecture with random weights, SAEs of a few latents, a short text.
 """
 
 import json
@@ -16,11 +16,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import stand_ins
 import torch
 import yaml
+from loopback_hub import MEMBER
 from sae_stitching.published import PROPERTIES, PUBLISHED
-from sae_stitching.sources import make_random_model
-from safetensors.numpy import save_file
+from stand_ins import PRESETS, SIZES
+from test_hub_workflow import assert_nowhere
 from transformers import AutoModelForCausalLM
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +35,7 @@ CONTEXT = 32
 
 
 def snakemake(folder: Path, preset: str, *arguments: str, overlay: dict | None = None) -> str:
-    """Run Snakemake on a preset, in `folder` and without a hub; what it said."""
+    """Run Snakemake on a preset, in `folder`; what it said."""
     configs = [str(ROOT / "presets" / f"{preset}.yaml")]
     if overlay is not None:
         configs.append(str(folder / "overlay.yaml"))
@@ -41,12 +43,10 @@ def snakemake(folder: Path, preset: str, *arguments: str, overlay: dict | None =
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", *configs, "--cores", "2", *arguments]
     environment = {key: v for key, v in os.environ.items() if not key.startswith("SNAKEMAKE_")}
-    # Not even a cache of the hub: what a machine has of it must not matter.
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
     run = subprocess.run(
         command,
         cwd=folder,
-        env=environment | offline,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -69,8 +69,10 @@ def test_there_is_a_preset_of_each_of_the_papers_studies():
 
 
 @pytest.mark.parametrize("preset", PAPERS)
-def test_a_dry_run_needs_no_hub(preset, tmp_path):
-    said = snakemake(tmp_path, preset, "--dry-run")
+def test_a_dry_run_needs_no_hub(preset, hub, tmp_path):
+    with hub.off():
+        said = snakemake(tmp_path, preset, "--dry-run")
+    assert hub.asked() == []
     stats = re.findall(r"^(\w+) +(\d+)$", said[said.index("Job stats:") :], re.MULTILINE)
     jobs = {rule: int(n) for rule, n in stats}
     published = PUBLISHED[PAPERS[preset]]
@@ -88,108 +90,36 @@ def test_a_dry_run_needs_no_hub(preset, tmp_path):
 # What they do with stand-ins
 
 
-def directions(rng: np.random.Generator, d_model: int, d_small: int, d_large: int) -> list:
-    """Decoder directions of two SAEs; two thirds of the smaller one's are in the larger one too."""
-    small = rng.standard_normal((d_small, d_model))
-    large = rng.standard_normal((d_large, d_model))
-    n_shared = 2 * d_small // 3
-    large[:n_shared] = small[:n_shared] + 0.2 * large[:n_shared]
-    return [W / np.linalg.norm(W, axis=1, keepdims=True) for W in (small, large)]
-
-
-def weights(W_dec: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Tensors of an SAE whose encoder reads along its decoder directions."""
-    d_sae, d_model = W_dec.shape
-    tensors = {
-        "W_enc": W_dec.T,
-        "W_dec": W_dec,
-        "b_enc": 0.1 * rng.standard_normal(d_sae),
-        "b_dec": 0.1 * rng.standard_normal(d_model),
-    }
-    return {name: np.ascontiguousarray(tensor, "f4") for name, tensor in tensors.items()}
-
-
-def write_old_saelens(folder: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write an SAE as those of the release are: before format 6, its conventions unsaid."""
-    folder.mkdir(parents=True)
-    d_model, d_sae = tensors["W_enc"].shape
-    settings = {
-        "model_name": "gpt2-small",
-        "hook_point": "blocks.8.hook_resid_pre",
-        "hook_point_layer": 8,
-        "hook_point_head_index": None,
-        "dataset_path": "Skylion007/openwebtext",
-        "context_size": 128,
-        "d_in": d_model,
-        "dtype": "torch.float32",
-        "device": "mps",
-        "b_dec_init_method": "geometric_median",
-        "l1_coefficient": 8e-05,
-        "use_ghost_grads": True,
-        "d_sae": d_sae,
-    }
-    (folder / "cfg.json").write_text(json.dumps(settings))
-    save_file(tensors, folder / "sae_weights.safetensors")
-    save_file({"sparsity": np.zeros(d_sae, "f4")}, folder / "sparsity.safetensors")
-
-
-def stand_in(preset: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write model, text and SAEs; the config to lay over the preset, and the SAEs' tensors."""
-    gemma = preset == "gemma-2-2b"
-    # As deep as the preset's hook needs.
-    source = {
-        "architecture": "gemma2" if gemma else "gpt2",
-        "n_layers": 14 if gemma else 9,
-        "d_model": 32,
-        "n_heads": 2,
-        "context": 64,
-        "seed": 0,
-    }
-    make_random_model(source, folder / "model")
-    text = (ROOT / "presets" / "tiny.txt").read_text(encoding="utf-8").split("\n\n\n")
-    lines = [json.dumps({"text": document}) for document in text]
-    (folder / "text.jsonl").write_text("\n".join(lines))
-
+def small(preset: str) -> dict[str, Any]:
+    """What to lay over a preset: the stand-ins' sizes, and little of the text."""
     names = PUBLISHED[PAPERS[preset]].saes[:2]
-    sizes = dict(zip(names, (24, 48), strict=True))
-    overlay: dict[str, Any] = {
-        "model": {"name": str(folder / "model")},
-        "text": {"dataset": {"path": str(folder / "text.jsonl"), "revision": None}},
+    laid: dict[str, Any] = {
         "tokens": {"context": CONTEXT, "eval_fraction": 0.5, "max_eval_sequences": 40},
         # Kept, to be looked at.
         "activations": {"eval_shards": 2, "temporary": False},
         "evaluation": {"ce_tokens": 256},
         "stitching": {"pairs": "all", "transition": names, "bootstrap_samples": 50},
+        "saes": [
+            {**sae, "name": name, "d_sae": d_sae}
+            for name, sae, d_sae in zip(names, PRESETS[preset]["saes"], SIZES, strict=False)
+        ],
     }
     if preset == "gpt2-small":
-        overlay["tokens"]["max_train_sequences"] = 100
-        overlay["activations"]["train_shards"] = 2
-        overlay["training"] = {"steps": 40, "batch_size": 256, "lr_warmup_steps": 10}
-        overlay["saes"] = [{"name": name, "d_sae": d_sae} for name, d_sae in sizes.items()]
-        return overlay, {}
-
-    rng = np.random.default_rng(0)
-    tensors, overlay["saes"] = {}, []
-    pair = directions(rng, source["d_model"], *sizes.values())
-    for (name, d_sae), W_dec in zip(sizes.items(), pair, strict=True):
-        place = folder / "saes" / name
-        tensors[name] = weights(W_dec, rng)
-        if gemma:
-            tensors[name]["threshold"] = rng.uniform(0.1, 0.4, d_sae).astype("f4")
-            place.mkdir(parents=True)
-            np.savez(place / "params.npz", **tensors[name])
-        else:
-            write_old_saelens(place, tensors[name])
-        pretrained = {"path": str(place), "format": "gemma-scope" if gemma else "saelens"}
-        overlay["saes"].append({"name": name, "d_sae": d_sae, "pretrained": pretrained})
-    return overlay, tensors
+        laid["tokens"]["max_train_sequences"] = 100
+        laid["activations"]["train_shards"] = 2
+        laid["training"] = {"steps": 40, "batch_size": 256, "lr_warmup_steps": 10}
+    return laid
 
 
 def hidden_states(preset: str, folder: Path, tokens: np.ndarray) -> np.ndarray:
     """What transformers says is at the preset's hook, position 0 left out: (token, d_model)."""
     gemma = preset == "gemma-2-2b"
+    for name, content in (stand_ins.gemma() if gemma else stand_ins.gpt2()).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     dtype = torch.bfloat16 if gemma else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     with torch.inference_mode():
         states = model(torch.from_numpy(tokens).long(), output_hidden_states=True).hidden_states
     # Entry i is what enters block i.
@@ -198,13 +128,25 @@ def hidden_states(preset: str, folder: Path, tokens: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", PAPERS)
-def test_a_preset_runs_on_a_stand_in(preset, tmp_path):
-    overlay, tensors = stand_in(preset, tmp_path)
+def test_a_preset_is_fetched_and_then_runs_without_a_hub(preset, hub, tmp_path, monkeypatch):
+    stand_ins.fill(hub)
+    hub.xet = preset == "gemma-2-2b"
+    monkeypatch.setenv("HF_TOKEN", MEMBER)
+    overlay = small(preset)
+    snakemake(tmp_path, preset, "fetch", overlay=overlay)
+    asked = hub.asked()
+    # Each branch, each listing and each file is asked for once, and not once a job.
+    for match in ("/revision/", "/tree/", "GET (/-/cdn|/-/xet/xorbs|/api/resolve-cache)/"):
+        once = hub.asked(match)
+        assert once and len(once) == len(set(once))
     targets = ("figure4", "figure5", "figure13", "plot_reproduction")
-    snakemake(tmp_path, preset, *targets, overlay=overlay)
+    with hub.off():
+        snakemake(tmp_path, preset, "fetch", *targets, overlay=overlay)
+        assert hub.asked() == asked
+    assert_nowhere(MEMBER, tmp_path, Path(os.environ["HF_HOME"]))
     results = tmp_path / "results" / preset
-    small, large = names = PUBLISHED[PAPERS[preset]].saes[:2]
-    for figure in (f"figure4_{small}--{large}", "figure5", "figure13", "reproduction"):
+    names = PUBLISHED[PAPERS[preset]].saes[:2]
+    for figure in ("figure4_" + "--".join(names), "figure5", "figure13", "reproduction"):
         for suffix in ("pdf", "png", "csv"):
             assert (results / "figures" / f"{figure}.{suffix}").stat().st_size > 0
 
@@ -219,7 +161,8 @@ def test_a_preset_runs_on_a_stand_in(preset, tmp_path):
         pd.testing.assert_series_equal(found, own[quantity], check_names=False)
     (auc,) = table[table["quantity"] == "auc"]["study"].dropna()
     assert auc == pair["auc"] and pair["n_novel"] + pair["n_reconstruction"] == 48
-    if tensors:  # planted to have both; 40 steps of training need not find latents in common
+    trained = preset == "gpt2-small"
+    if not trained:  # planted to have both; 40 steps of training need not find latents in common
         assert pair["n_novel"] * pair["n_reconstruction"] > 0
     if PAPERS[preset] == "gpt2-small":
         (share,) = table[table["quantity"] == "share_reconstruction"]["study"].dropna()
@@ -232,12 +175,18 @@ def test_a_preset_runs_on_a_stand_in(preset, tmp_path):
     with h5py.File(results / "corpus" / "tokens.h5") as file:
         tokens = file["eval/tokens"][...]
     shards = [results / "activations" / "eval" / f"{shard:04d}.h5" for shard in range(2)]
+    # They say of which commit they are.
+    repository = hub.repository(stand_ins.GEMMA if preset == "gemma-2-2b" else stand_ins.GPT2)
+    with h5py.File(shards[0]) as file:
+        (model,) = json.loads(file.attrs["provenance"])["hub"]
+    assert (model["repo"], model["revision"]) == (repository.name, "main")
+    assert model["commit"] == repository.branches["main"]
     cached = [h5py.File(shard)["activations"][...].astype("f8") for shard in shards]
-    x = hidden_states(preset, tmp_path, tokens)
+    x = hidden_states(preset, tmp_path / "model", tokens)
     near = {"atol": 0.05, "rtol": 0.02} if preset == "gemma-2-2b" else {"atol": 2e-3}
     np.testing.assert_allclose(np.concatenate(cached), x, **near)
-    for name in names if tensors else ():
-        sae = {key: value.astype("f8") for key, value in tensors[name].items()}
+    for name in () if trained else names:
+        sae = {k: v.astype("f8") for k, v in stand_ins.sae_weights(preset, name).items()}
         gemma = "threshold" in sae
         z = (x if gemma else x - sae["b_dec"]) @ sae["W_enc"] + sae["b_enc"]
         f = np.where(z > sae.get("threshold", 0.0), np.maximum(z, 0.0), 0.0)

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,14 +147,15 @@ def _remembered(kind: str, repo: str, revision: str) -> str:
     except OSError:
         commit = ""
     if not _FULL_COMMIT.fullmatch(commit):
-        raise StudyError(f"{repo}: which commit {revision} is {_ABSENT}")
+        raise StudyError(f"{repo}: which commit {revision} is, {_ABSENT}")
     return commit
 
 
 def write_commit(commit: Commit, path: str | Path) -> None:
     """Write which commit was found; a file that says so already is left as it is."""
-    if Path(path).is_file() and read_commit(path) == commit:
-        return
+    with suppress(StudyError):  # what is there may be damaged
+        if read_commit(path) == commit:
+            return
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(commit), indent=1) + "\n", encoding="utf-8")
 
@@ -181,7 +182,8 @@ def read_commit(path: str | Path) -> Commit:
 def list_files(commit: Commit, folder: str = "", *, recursive: bool = False) -> dict[str, HubFile]:
     """List the files of a commit in a folder, and below it if asked to.
 
-    Offline these are the files of the commit that the hub's cache has.
+    Offline these are the files of the commit that the hub's cache has; below a folder, those that
+    it knows of.
 
     Returns
     -------
@@ -224,9 +226,12 @@ def list_files(commit: Commit, folder: str = "", *, recursive: bool = False) -> 
 
 
 def _cached_files(commit: Commit, folder: str, *, recursive: bool) -> dict[str, HubFile]:
-    snapshot = _storage(commit.kind, commit.repo) / "snapshots" / commit.commit
+    storage = _storage(commit.kind, commit.repo)
+    snapshot = storage / "snapshots" / commit.commit
     if not snapshot.is_dir():
         raise StudyError(f"{commit}: {_ABSENT}")
+    if recursive:
+        return _cached_listing(commit, storage / "trees" / f"{commit.commit}.json", folder)
     found = {}
     for path in sorted((snapshot / folder).glob("**/*" if recursive else "*")):
         if path.is_file():
@@ -235,6 +240,27 @@ def _cached_files(commit: Commit, folder: str, *, recursive: bool) -> dict[str, 
             blob = Path(os.readlink(path)).name if path.is_symlink() else ""
             found[name] = HubFile(name, path.stat().st_size, blob)
     return found
+
+
+def _cached_listing(commit: Commit, path: Path, folder: str) -> dict[str, HubFile]:
+    # All files that there are, as downloads of whole repositories keep them: the part of a dataset
+    # that is in the cache must not be taken for the whole.
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {
+            name: HubFile(name, told["size"], told.get("lfs_sha256") or told["blob_id"])
+            for name, told in files.items()
+            if name.startswith(f"{folder}/" if folder else "")
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(f"{commit}: the list of its files {_ABSENT}") from error
+
+
+def lacking(commit: Commit, complaint: str) -> StudyError:
+    """What to say of a commit that lacks something; offline, more of it may be elsewhere."""
+    return StudyError(
+        f"{commit}: " + (f"what is wanted of it {_ABSENT}" if _offline() else complaint)
+    )
 
 
 def fetch_file(commit: Commit, file: HubFile) -> Path:
@@ -271,13 +297,18 @@ def fetch_file(commit: Commit, file: HubFile) -> Path:
     wrong = ""
     for attempt in range(2):
         with _worded(commit.kind, commit.repo, commit.commit, file.path):
-            found = _download(commit, file, plain=attempt > 0)
-        wrong = _difference(found, file)
-        if not wrong:
+            try:
+                found = _download(commit, file, plain=attempt > 0)
+            except OSError as error:
+                if (length := _other_length(error)) is None:
+                    raise
+                found, wrong = None, f"{length:,} bytes, the hub says {file.size:,}"
+        if found and not (wrong := _difference(found, file)):
             logger.info("%s: fetched %s, %s bytes", commit, file.path, f"{file.size:,}")
             return _no_pointer(found, commit, file)
         logger.warning("%s: %s came damaged: %s", commit, file.path, wrong)
-        _remove(found)
+        if found:
+            _remove(found)
     raise StudyError(
         f"{commit}: {file.path}: came damaged twice: {wrong}; nothing of it was kept, run again, "
         "and if it stays so tell those who look after the repository or the network"
@@ -311,7 +342,7 @@ def _download(commit: Commit, file: HubFile, *, plain: bool) -> Path:
     from huggingface_hub.utils import disable_progress_bars
 
     def download() -> Path:
-        where = {"revision": commit.commit, "repo_type": commit.kind}
+        where: Any = {"revision": commit.commit, "repo_type": commit.kind}
         return Path(hf_hub_download(commit.repo, file.path, **where))
 
     disable_progress_bars()
@@ -337,7 +368,17 @@ def _is_of_the_hub(error: Exception) -> bool:
     from sae_stitching.patience import Unwell
 
     known = (FileMetadataError, HfHubHTTPError, LocalEntryNotFoundError, Unwell)
-    return isinstance(error, known) or getattr(error, "errno", None) in _DISK
+    return (
+        isinstance(error, known)
+        or getattr(error, "errno", None) in _DISK
+        or _other_length(error) is not None
+    )
+
+
+def _other_length(error: Exception) -> int | None:
+    """Bytes that a file came with, if that is why the client does not take it."""
+    told = re.match(r"Consistency check failed: .* but has size (\d+)", str(error))
+    return int(told[1]) if told else None
 
 
 def _difference(path: Path, file: HubFile) -> str:
@@ -372,8 +413,14 @@ def _remove(path: Path) -> None:
     leads_to = [path]
     while leads_to[-1].is_symlink():
         leads_to.append(leads_to[-1].parent / os.readlink(leads_to[-1]))
-    for place in leads_to:
-        place.unlink(missing_ok=True)
+    try:
+        for place in leads_to:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: is damaged and cannot be removed ({error.strerror}); have it removed, or set "
+            "HF_HOME to another folder, then run again"
+        ) from error
 
 
 def _storage(kind: str, repo: str) -> Path:
@@ -396,25 +443,29 @@ _ABSENT = (
     "is not in the hub's cache, and HF_HUB_OFFLINE is set; unset it and run snakemake fetch, where "
     "there is a network"
 )
+_NOT_A_HUB = "its answer is not that of a hub"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def _sound(ask: Callable[[], _Found]) -> _Found:
     """Ask once more where an answer is none that a hub gives, as what stands between may send."""
+    from huggingface_hub.errors import HFValidationError
+
     from sae_stitching.patience import Unwell
 
+    no_answers = (OSError, HFValidationError)  # an answer that says no, and a question that is none
     try:
         return ask()
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError):  # an answer that says no
+        if isinstance(error, no_answers):
             raise
         logger.warning("the hub's answer cannot be read (%s); asking again", error)
     try:
         return ask()
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError):
+        if isinstance(error, no_answers):
             raise
-        raise Unwell("its answer is not that of a hub") from error
+        raise Unwell(_NOT_A_HUB) from error
 
 
 @contextmanager
@@ -455,6 +506,8 @@ def _complaint(error: Exception, kind: str, repo: str, which: str) -> StudyError
     response = getattr(error, "response", None)
     if response is None:
         said = str(error) if isinstance(error, Unwell) else describe(error)[:200]
+        if isinstance(error, hub.FileMetadataError):
+            said = _NOT_A_HUB
         return StudyError(
             f"{which}: the hub {constants.ENDPOINT} does not give it ({said}); run again when it "
             "is well and can be reached"

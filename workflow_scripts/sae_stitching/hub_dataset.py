@@ -43,6 +43,7 @@ def hub_documents(commit: Commit, text: Mapping[str, Any]) -> Iterator[str]:
 def _parts(commit: Commit, name: str | None, split: str) -> Iterator[Any]:
     """Yield a streamed dataset for each data file of a split, fetched when its turn comes."""
     import datasets  # slow to import, and needed for this kind of text only
+    from datasets.data_files import DataFilesDict, DataFilesList
 
     datasets.disable_progress_bars()
     listed = hub.list_files(commit, recursive=True)
@@ -79,11 +80,11 @@ def _parts(commit: Commit, name: str | None, split: str) -> Iterator[Any]:
         for place in list(files[split]):
             path = Path(place).relative_to(folder.resolve()).as_posix()
             fetch(path)
-            one = datasets.data_files.DataFilesList([place], [(path,)])
-            builder.config.data_files = datasets.data_files.DataFilesDict({split: one})
+            one = DataFilesList([place], [(path,)])
+            builder.config.data_files = DataFilesDict({split: one})
             yield builder.as_streaming_dataset(split=split)
 
 
 def _archives(listed: dict[str, Any]) -> list[str]:
     """Archives that the library looks into, to tell what a dataset's files are."""
-    return [path for path in listed if path.endswith(".zip")][:1]
+    return [path for path in listed if path.endswith(".zip")]

@@ -34,7 +34,7 @@ def fetch_model(commit: Commit, folder: Path) -> None:
     """
     listed = hub.list_files(commit)
     if "config.json" not in listed:
-        raise StudyError(f"{commit}: holds no config.json, so no model of transformers; name one")
+        raise hub.lacking(commit, "holds no config.json, so no model of transformers; name one")
     names = {name for name in listed if _SMALL.fullmatch(name) and not _NOT_SMALL.fullmatch(name)}
     fetched: dict[str, Path] = {}
     for name in _weights(commit, listed, fetched):
@@ -55,14 +55,15 @@ def _weights(commit: Commit, listed: Mapping[str, HubFile], fetched: dict[str, P
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise StudyError(f"{commit}: {index}: is no index of weights ({error})") from error
             if lacking := sorted(parts - set(listed)):
-                raise StudyError(
-                    f"{commit}: {index}: names {lacking[0]}, which is not there; name another "
-                    "revision"
+                raise hub.lacking(
+                    commit,
+                    f"{index}: names {lacking[0]}, which is not there; name another revision",
                 )
             return [index, *sorted(parts)]
-    raise StudyError(
-        f"{commit}: holds no weights that transformers reads "
-        f"({', '.join(_WEIGHTS)}, or an index of them); name another repository"
+    raise hub.lacking(
+        commit,
+        f"holds no weights that transformers reads ({', '.join(_WEIGHTS)}, or an index of them); "
+        "name another repository",
     )
 
 
@@ -96,7 +97,7 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
     try:
         layout = formats.find(path, format, exists)
     except StudyError as error:
-        raise StudyError(f"{commit}: {error}") from error
+        raise hub.lacking(commit, str(error)) from error
     names = [name for name in (layout.weights, layout.settings) if name is not None]
     files = {name: listed[str(PurePosixPath(name).parent)][name] for name in names}
     _link(commit, files, folder, {}, below=commit.name)

@@ -93,6 +93,9 @@ class _Client(httpx2.Client):
         parts = ("connect", "read", "write", "pool")
         limits = {part: limits.get(part) or STALL for part in parts}
         request.extensions = {**request.extensions, "timeout": limits}
+        if stream and request.method == "GET":
+            # What is packed on the way cannot be gone on with where it broke.
+            request.headers["Accept-Encoding"] = "identity"
         response = self._answer(request, _Tries(), stream=stream, **how)
         if stream and request.method == "GET" and "Range" not in request.headers:
             response.stream = _Resumed(self, request, response, how)
@@ -122,12 +125,13 @@ class _Resumed(httpx2.SyncByteStream):
         self, client: _Client, request: httpx2.Request, first: httpx2.Response, how: dict[str, Any]
     ) -> None:
         self._client, self._request, self._how = client, request, how
-        self._response, self._stream = first, first.stream
+        self._response = first
+        self._stream: Any = first.stream  # typed as if it could be an asynchronous one
 
     def __iter__(self) -> Iterator[bytes]:
         tries, received, counted = _Tries(), 0, 0
         what = f"GET {self._request.url.copy_with(query=None)}"
-        # What a server packs on the way cannot be resumed by the bytes.
+        # Some pack it all the same.
         whole = "Content-Encoding" not in self._response.headers
         while True:
             try:
