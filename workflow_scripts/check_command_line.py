@@ -4,10 +4,16 @@ Run by the profiles, before Snakemake reads it.
 """
 
 import argparse
+import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+_own = runpy.run_path(str(Path(__file__).with_name("own_code.py")))["OwnCode"]
+try:
+    _own(Path(__file__).parent).install()
+except ImportError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
 
 from sae_stitching.config_files import read_config
 from sae_stitching.errors import StudyError
