@@ -112,7 +112,7 @@ def _other_library(path: str | Path, container: str, found: Tensors) -> str:
         return "of Qwen Scope"
     if plain and path.suffix == ".pt" and path.with_name(f"{path.stem}_cfg.json").is_file():
         return "of Neel Nanda's 1L-Sparse-Autoencoder, or one of its descendants"
-    if "encoder.weight" in found and (path.parents[1] / "hyperparams.json").is_file():
+    if "encoder.weight" in found and (path.absolute().parent.parent / "hyperparams.json").is_file():
         return "of Llama Scope"
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
         return "a shard of a file in several parts; join them"

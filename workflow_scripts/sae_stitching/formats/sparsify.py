@@ -57,14 +57,15 @@ def _told(settings: Settings, layout: Layout, name: str) -> Told:
     told = Told()
     told.know(settings.values, f"{settings.path}: ", _SETTINGS | _TRAINING)
     folder = PurePosixPath(name).parent
-    # Of several seeds, each has a folder within the module's.
-    module = folder.parent if re.fullmatch(r"seed\d+", folder.name) else folder
+    runs = Path(layout.weights).absolute().parent.parent
+    module = folder
+    if re.fullmatch(r"seed\d+", folder.name):
+        # Of several seeds, each has a folder within the module's.
+        module, runs = module.parent, runs.parent
     if looks_like_a_place(module.name):
         told.tell("hook", module.name, f"{name}: the folder's name")
     # The settings of the run lie beside the modules' folders.
-    depth = 1 if module == folder else 2
-    run = Path(layout.weights).absolute().parents[depth] / "config.json"
-    if os.path.isfile(run):
+    if os.path.isfile(run := runs / "config.json"):
         _tell_run(told, Settings.read(str(run)))
     return told
 
