@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle import dense_codes, random_sae
 from sae_stitching import pretrained
@@ -752,8 +752,23 @@ def whole(tmp_path_factory) -> dict[str, Path]:
     }
 
 
+_FORMATS = st.sampled_from(sorted(pretrained._READERS))
+# Any bytes, also behind the first of a file that is known.
+_BEGINNINGS = [
+    b"",
+    b"\x80",
+    b"PK\x03\x04",
+    b"{",
+    b"[",
+    b"<html",
+    b"\x89HDF\r\n\x1a\n",
+    b"\x02" + b"\0" * 7,
+]
+_BYTES = st.builds(bytes.__add__, st.sampled_from(_BEGINNINGS), st.binary(max_size=200))
+
+
 @settings(max_examples=60, deadline=None)
-@given(format=st.sampled_from(sorted(pretrained._READERS)), share=st.floats(0, 0.999))
+@given(format=_FORMATS, share=st.floats(0, 0.999))
 def test_a_truncated_file_is_named(whole, format, share):
     path, content = whole[format], whole[format].read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -767,7 +782,9 @@ def test_a_truncated_file_is_named(whole, format, share):
 
 
 @settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=200), format=st.sampled_from(sorted(pretrained._READERS)))
+@example(content=b"\x80", format="saelens")  # a pickle that ends after its first byte
+@example(content=b"PK\x03\x04", format="sparsify")
+@given(content=_BYTES, format=_FORMATS)
 def test_any_bytes_give_one_line(whole, content, format):
     path, before = whole[format], whole[format].read_bytes()
     path.write_bytes(content)

@@ -78,7 +78,7 @@ def kind(path: str | Path) -> str:
         return "a tar archive; unpack it"
     if start.startswith((b"{", b"[")):
         return _saev(path) or "JSON"
-    if start.startswith(b"\x80") and start[1] in (2, 3, 4, 5):
+    if start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return PICKLE
     return SAFETENSORS if safetensors_header(path) else ""
 
