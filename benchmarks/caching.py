@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
-from sae_stitching import hardware
+from sae_stitching.base import hardware
 
 ORIGIN = {"study": "caching", "provenance": {}}
 
@@ -68,9 +68,9 @@ def take_turns(runs: dict[str, Callable[[], None]], rounds: int) -> Times:
 
 def ours_and_bare(args: argparse.Namespace, tokens: np.ndarray) -> Times:
     """Our caching of a shard, and the Hugging Face model without what lies beyond the hook."""
-    from sae_stitching.activations import cache_shard
-    from sae_stitching.language_model import LanguageModel
-    from sae_stitching.store import write_hdf5
+    from sae_stitching.activations.cache import cache_shard
+    from sae_stitching.activations.language_model import LanguageModel
+    from sae_stitching.base.store import write_hdf5
     from transformers import AutoModelForCausalLM
 
     ours = LanguageModel(args.model, f"blocks.{args.layer}.hook_resid_pre")

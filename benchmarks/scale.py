@@ -29,24 +29,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "workflow_scripts"))
 
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
-from sae_stitching.batches import ActivationShards, create_activations
-from sae_stitching.codes import encode_shards, open_codes
-from sae_stitching.decoder_similarity import load_similarity, write_similarity
-from sae_stitching.evaluation import evaluate
-from sae_stitching.insertions import insertion_effects, write_insertions
-from sae_stitching.pairs import open_pair
-from sae_stitching.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
-from sae_stitching.sparse import SparseCodes, SparsePattern
-from sae_stitching.store import write_hdf5
-from sae_stitching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
-from sae_stitching.swaps import swap_effects, write_swaps
-from sae_stitching.threshold import threshold_curve, write_threshold_curve
-from sae_stitching.transitions import transition, write_transition_step
+from sae_stitching.activations.shards import ActivationShards, create_activations
+from sae_stitching.base.store import write_hdf5
+from sae_stitching.matching.decoder_similarity import load_similarity, write_similarity
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.saes.encoding import encode_shards, open_codes
+from sae_stitching.saes.evaluation import evaluate
+from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
+from sae_stitching.sparse.codes import SparseCodes, SparsePattern
+from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.swaps import swap_effects, write_swaps
+from sae_stitching.stitching.threshold import threshold_curve, write_threshold_curve
+from sae_stitching.stitching.transitions import transition, write_transition_step
 
 D_SMALL, D_LARGE, D_MODEL, N_TOKENS, L0 = 49152, 98304, 768, 1_000_000, 44
 CONTEXT = 127  # tokens of a sequence, the first left out

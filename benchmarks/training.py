@@ -73,7 +73,7 @@ def parse_arguments():
 def batches(args):
     """Training batches at norm √d_model, and the scale; the same for every library."""
     import torch
-    from sae_stitching.batches import ActivationShards, ShuffledBatches
+    from sae_stitching.activations.shards import ActivationShards, ShuffledBatches
 
     shards = ActivationShards(sorted(Path(args.activations, "train").glob("*.h5")))
     stream = iter(ShuffledBatches(shards, args.batch_size, 1 << 17, seed=0))
@@ -96,7 +96,7 @@ def sparsity_warmup(args):
 def run_floor(args):
     """The encoder's product alone, at the precision of ours."""
     import torch
-    from sae_stitching import hardware
+    from sae_stitching.base import hardware
 
     shards, stream, scale = batches(args)
     dtype = getattr(torch, hardware.dtype("auto", args.device, "floor"))
@@ -117,8 +117,8 @@ def run_loader(args):
 def run_ours(args):
     """Our trainer, step by step, in a process set up as those of the rules are."""
     import job  # noqa: F401
-    from sae_stitching.selection import largest_of_batch
-    from sae_stitching.training import Trainer, TrainingConfig
+    from sae_stitching.saes.training import Trainer, TrainingConfig
+    from sae_stitching.sparse.active import largest_of_batch
 
     shards, stream, scale = batches(args)
     config = TrainingConfig(
@@ -377,7 +377,7 @@ def measure(args):
 def held_out(args, scale, reconstruct):
     """FVU, L0 and latents that never fire on the eval tokens."""
     import torch
-    from sae_stitching.batches import ActivationShards
+    from sae_stitching.activations.shards import ActivationShards
 
     shards = ActivationShards(sorted(Path(args.activations, "eval").glob("*.h5")))
     x = torch.cat([block.activations for block in shards.blocks()]) * scale
@@ -395,7 +395,7 @@ def held_out(args, scale, reconstruct):
 
 def table(args):
     """All libraries in turn, several times, each in a process of its own."""
-    from sae_stitching import hardware
+    from sae_stitching.base import hardware
 
     fast = hardware.multiplies_bfloat16(args.device)
     libraries = [name for name in LIBRARIES if fast or not name.endswith("bf16")]

@@ -67,12 +67,12 @@ for _name in (
     os.environ.pop(_name, None)
 
 from sae_stitching import formats
-from sae_stitching.errors import StudyError
-from sae_stitching.language_model import model_facts
-from sae_stitching.names import pair_name, split_pair_name
-from sae_stitching.published import PUBLISHED
-from sae_stitching.seed_agreement import MATCHED_UP_TO
-from sae_stitching.study import (
+from sae_stitching.base.errors import StudyError
+from sae_stitching.activations.language_model import model_facts
+from sae_stitching.base.names import pair_name, split_pair_name
+from sae_stitching.tables.published import PUBLISHED
+from sae_stitching.matching.seed_agreement import MATCHED_UP_TO
+from sae_stitching.config.study import (
     cohorts,
     families,
     hub_references,

@@ -61,7 +61,7 @@ rule explorer:
             hook=study["model"]["hook"],
             saes=looked_at,
             pairs=pairs,
-            page=folder_hash("workflow_scripts/sae_stitching/explorer_page"),
+            page=folder_hash("workflow_scripts/sae_stitching/explorer/page"),
             nearest=study["explorer"]["nearest"],
             inline_mb=study["explorer"]["inline_mb"],
         ),

@@ -22,7 +22,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "workflow_scripts")]
+_TESTS = Path(__file__).parent
+sys.path[:0] = [str(_TESTS / f) for f in (".", "workflow", "text", "../workflow_scripts")]
 from test_workflow import ROOT, Run, files  # noqa: E402, the line above finds it
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from loopback_hub import MEMBER, STRANGER, Hub, running
+from helpers.loopback_hub import MEMBER, STRANGER, Hub, running
 
 # Tests and the jobs of the workflow share the cores: threads that wait must sleep, as in job.py,
 # and what is computed in the tests themselves is too small for more than one. To be said before
@@ -22,7 +22,7 @@ os.environ.setdefault(
 # Files that run studies from nothing. With two processes (make test) one takes the longest of them
 # at once, and the other begins with the quick files; the rest of the long ones come last.
 LONGEST = "test_workflow.py"
-LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_explorer_page.py")
+LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_page.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,13 +3,13 @@
 from contextlib import ExitStack
 
 from job import job
-from sae_stitching.activation_similarity import (
+from sae_stitching.matching.activation_similarity import (
     activation_similarity,
     write_activation_similarity,
 )
-from sae_stitching.codes import open_codes
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.sae import load_decoder
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.saes.encoding import open_codes
+from sae_stitching.saes.sae import load_decoder
 
 with job(snakemake) as origin, ExitStack() as stack:
     files, study = snakemake.input, origin["study"]

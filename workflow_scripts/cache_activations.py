@@ -1,8 +1,8 @@
 """Run the language model up to the hook and write one shard of activations."""
 
 from job import job
-from sae_stitching.activations import cache_shard
-from sae_stitching.language_model import LanguageModel
+from sae_stitching.activations.cache import cache_shard
+from sae_stitching.activations.language_model import LanguageModel
 
 with job(snakemake) as origin:
     params = snakemake.params.job

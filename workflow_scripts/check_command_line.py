@@ -15,8 +15,8 @@ except ImportError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
 
-from sae_stitching.config_files import read_config
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
+from sae_stitching.config.files import read_config
 
 
 def check(given: argparse.Namespace) -> None:

@@ -1,11 +1,11 @@
 """Set SAEs of different ages side by side: tabulate and draw every number against the steps."""
 
 from job import job
-from sae_stitching.convergence import convergence
 from sae_stitching.figures.convergence import convergence_figure
 from sae_stitching.figures.style import save_figure
-from sae_stitching.tables import read_csv, write_csv
-from sae_stitching.transitions import load_transition_step
+from sae_stitching.stitching.transitions import load_transition_step
+from sae_stitching.tables.convergence import convergence
+from sae_stitching.tables.summary import read_csv, write_csv
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input

@@ -2,12 +2,12 @@
 
 import pandas as pd
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.cross_entropy import cross_entropies, eval_sequences
-from sae_stitching.evaluation import mean_activation
-from sae_stitching.language_model import LanguageModel
-from sae_stitching.sae import read_sae
-from sae_stitching.tables import write_csv
+from sae_stitching.activations.language_model import LanguageModel
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.saes.cross_entropy import cross_entropies, eval_sequences
+from sae_stitching.saes.evaluation import mean_activation
+from sae_stitching.saes.sae import read_sae
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

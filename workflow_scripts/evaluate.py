@@ -1,10 +1,10 @@
 """Measure one SAE on the eval tokens."""
 
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.codes import open_codes
-from sae_stitching.evaluation import evaluate, write_json
-from sae_stitching.sae import load_decoder
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.saes.encoding import open_codes
+from sae_stitching.saes.evaluation import evaluate, write_json
+from sae_stitching.saes.sae import load_decoder
 
 with job(snakemake) as origin:
     study = origin["study"]

@@ -1,13 +1,13 @@
 """Make the page on which latents and their families are looked up."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.explorer import PairResults, explorer_parts, token_texts, write_explorer
-from sae_stitching.insertions import load_insertions
-from sae_stitching.passages import load_passages
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.swaps import load_swaps
-from sae_stitching.tokens import load_tokenizer
+from sae_stitching.explorer.data import PairResults, explorer_parts, token_texts, write_explorer
+from sae_stitching.explorer.passages import load_passages
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.insertions import load_insertions
+from sae_stitching.stitching.swaps import load_swaps
+from sae_stitching.text.tokens import load_tokenizer
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

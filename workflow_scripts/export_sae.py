@@ -4,7 +4,7 @@ from pathlib import Path
 
 from job import job
 from sae_stitching.formats.saelens import export_saelens
-from sae_stitching.sae import read_sae
+from sae_stitching.saes.sae import read_sae
 
 with job(snakemake) as origin:
     params = snakemake.params.job

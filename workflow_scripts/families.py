@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.families import families_figure
 from sae_stitching.figures.style import save_figure
-from sae_stitching.tables import families, read_csv, write_csv
+from sae_stitching.tables.summary import families, read_csv, write_csv
 
 with job(snakemake):
     params, files = snakemake.params.job, snakemake.input

@@ -1,11 +1,11 @@
 """Draw the transitions of all families side by side."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.families import family_transitions_figure, family_transitions_table
 from sae_stitching.figures.figure5 import figure5_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.transitions import load_transition_step
+from sae_stitching.stitching.transitions import load_transition_step
 
 with job(snakemake) as origin:
     params = snakemake.params.job

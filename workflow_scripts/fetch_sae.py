@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.hub import read_commit
-from sae_stitching.hub_folders import fetch_sae
+from sae_stitching.formats.hub_folders import fetch_sae
+from sae_stitching.hub.client import read_commit
 
 with job(snakemake, network=True):
     commit = read_commit(snakemake.input.commits[0])

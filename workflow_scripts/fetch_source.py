@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.sources import fetch_member, link
+from sae_stitching.text.sources import fetch_member, link
 
 with job(snakemake, network=True):
     cached = Path(snakemake.params.cached)

@@ -1,10 +1,10 @@
 """Fetch as many documents of a dataset of the hub as the study reads, and keep them."""
 
 from job import job
-from sae_stitching.hub import read_commit
-from sae_stitching.hub_dataset import hub_documents
-from sae_stitching.text_file import write_text
-from sae_stitching.tokens import documents_read
+from sae_stitching.hub.client import read_commit
+from sae_stitching.text.hub_dataset import hub_documents
+from sae_stitching.text.text_file import write_text
+from sae_stitching.text.tokens import documents_read
 
 with job(snakemake, network=True) as origin:
     params, files = snakemake.params.job, snakemake.input

@@ -1,13 +1,13 @@
 """Draw Figure 12: the types of connected subgraphs, and tabulate them."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure12 import figure12, figure12_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.latent_families import component_types
-from sae_stitching.names import split_pair_name
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.tables import write_csv
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.latent_families import component_types
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -1,11 +1,11 @@
 """Draw Figure 13: ROC curves of the max cosine, one a pair."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure13 import figure13, figure13_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.roc import load_roc
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.roc import load_roc
 
 with job(snakemake) as origin:
     params, study = snakemake.params.job, origin["study"]

@@ -1,10 +1,10 @@
 """Draw Figure 14: the effect of each single swap."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure14 import figure14, figure14_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.swaps import load_swaps
+from sae_stitching.stitching.swaps import load_swaps
 
 with job(snakemake) as origin:
     params = snakemake.params.job

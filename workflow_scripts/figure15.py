@@ -1,11 +1,11 @@
 """Draw Figure 15: MSE while latents are inserted in random order."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure15 import figure15, figure15_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.random_insertion import load_random_insertion
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.random_insertion import load_random_insertion
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -1,10 +1,10 @@
 """Draw Figure 16: the share of reconstruction latents of every pair."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure16 import figure16, figure16_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params = snakemake.params.job

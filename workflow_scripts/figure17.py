@@ -1,13 +1,13 @@
 """Draw Figure 17: MSE of each SAE with the decoder bias of every other."""
 
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.bias_exchange import bias_exchange, mean_codes, mean_residual
-from sae_stitching.codes import open_codes
-from sae_stitching.evaluation import mean_activation, read_rows
+from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.figures.figure17 import figure17, figure17_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.sae import load_decoder
+from sae_stitching.saes.encoding import open_codes
+from sae_stitching.saes.evaluation import mean_activation, read_rows
+from sae_stitching.saes.sae import load_decoder
+from sae_stitching.stitching.bias_exchange import bias_exchange, mean_codes, mean_residual
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.transitions import load_transition
+from sae_stitching.stitching.transitions import load_transition
 
 with job(snakemake) as origin:
     table = figure5_table(load_transition(snakemake.input[0], study=origin["study"]))

@@ -1,12 +1,12 @@
 """Draw Figure 3: the stitching operation on a connected subgraph of the study."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
 from sae_stitching.figures.figure3 import figure3, figure3_table, telling_component
 from sae_stitching.figures.style import save_figure
-from sae_stitching.latent_families import family
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.swaps import load_swaps
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.latent_families import family
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.swaps import load_swaps
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -1,12 +1,12 @@
 """Draw Figure 7: histograms of the max cosine."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
+from sae_stitching.base.names import split_pair_name
+from sae_stitching.base.store import read_hdf5
 from sae_stitching.figures.figure7 import figure7, figure7_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.store import read_hdf5
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.subgraphs import load_subgraphs
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -1,10 +1,10 @@
 """Draw Figure 8: decoder cosine against activation cosine."""
 
 from job import job
-from sae_stitching.activation_similarity import load_activation_similarity
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.figure8 import figure8, figure8_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
+from sae_stitching.matching.activation_similarity import load_activation_similarity
 
 with job(snakemake) as origin:
     params = snakemake.params.job

@@ -3,12 +3,12 @@
 import os
 
 from job import job
-from sae_stitching.agreement import Activations
+from sae_stitching.activations.language_model import model_facts
 from sae_stitching.formats import find_local
-from sae_stitching.language_model import model_facts
-from sae_stitching.pretrained import fitted, read_files
-from sae_stitching.sae import save_sae
-from sae_stitching.sources import check_links
+from sae_stitching.formats.agreement import Activations
+from sae_stitching.formats.pretrained import fitted, read_files
+from sae_stitching.saes.sae import save_sae
+from sae_stitching.text.sources import check_links
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input

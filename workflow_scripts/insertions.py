@@ -1,9 +1,9 @@
 """Put every latent of the larger SAE into the smaller one alone."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.insertions import insertion_effects, write_insertions
-from sae_stitching.pairs import open_pair
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.pairs import open_pair
 
 with job(snakemake) as origin:
     study = origin["study"]

@@ -50,8 +50,8 @@ if _is_script:
     if not os.access(os.path.expanduser("~"), os.W_OK):
         os.environ.setdefault("MPLCONFIGDIR", os.path.abspath(".snakemake/matplotlib"))
 
-from sae_stitching.errors import StudyError, WriteError
-from sae_stitching.provenance import package_versions
+from sae_stitching.base.errors import StudyError, WriteError
+from sae_stitching.base.provenance import package_versions
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.sources import make_random_model
+from sae_stitching.text.sources import make_random_model
 
 with job(snakemake):
     make_random_model(snakemake.params.job["source"], Path(snakemake.output[0]))

@@ -1,11 +1,11 @@
 """Tell how far the transition depends on the order of its operations."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.orders import orders, orders_curves, orders_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.tables import write_csv
-from sae_stitching.transition_orders import load_transition_orders
+from sae_stitching.stitching.transition_orders import load_transition_orders
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params = snakemake.params.job

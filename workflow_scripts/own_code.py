@@ -71,7 +71,7 @@ class OwnCode(MetaPathFinder, SourceLoader):
             If the code is another one by now, or if modules of the library have been imported
             that the hash does not cover.
         """
-        from sae_stitching.errors import StudyError
+        from sae_stitching.base.errors import StudyError
 
         path = str(self.folder / f"{script}.py")
         # Snakemake runs a copy of the script, with its own lines before.

@@ -4,13 +4,13 @@ import logging
 import math
 
 from job import job
-from sae_stitching.insertions import load_insertions
-from sae_stitching.names import split_pair_name
-from sae_stitching.roc import load_roc
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.swaps import load_swaps
-from sae_stitching.tables import pair_row, pairs, write_csv
-from sae_stitching.threshold import load_threshold_curve
+from sae_stitching.base.names import split_pair_name
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.insertions import load_insertions
+from sae_stitching.stitching.roc import load_roc
+from sae_stitching.stitching.swaps import load_swaps
+from sae_stitching.stitching.threshold import load_threshold_curve
+from sae_stitching.tables.summary import pair_row, pairs, write_csv
 
 
 def said(value):

@@ -1,9 +1,9 @@
 """Find the passages on which each latent of an SAE is most active."""
 
 from job import job
-from sae_stitching.codes import open_codes
-from sae_stitching.passages import token_places, top_passages, write_passages
-from sae_stitching.sae import read_sae
+from sae_stitching.explorer.passages import token_places, top_passages, write_passages
+from sae_stitching.saes.encoding import open_codes
+from sae_stitching.saes.sae import read_sae
 
 with job(snakemake) as origin:
     params, study = snakemake.params.job, origin["study"]

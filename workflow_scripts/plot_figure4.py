@@ -3,8 +3,8 @@
 from job import job
 from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.insertions import load_insertions
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.insertions import load_insertions
 
 with job(snakemake) as origin:
     params = snakemake.params.job

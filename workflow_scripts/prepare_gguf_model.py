@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.sources import link, prepare_gguf_model
+from sae_stitching.text.sources import link, prepare_gguf_model
 
 with job(snakemake):
     cached = Path(snakemake.params.cached)

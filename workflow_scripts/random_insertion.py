@@ -1,9 +1,9 @@
 """Insert the latents of a pair below θ, and those above, in random orders."""
 
 from job import job
-from sae_stitching.pairs import open_pair
-from sae_stitching.random_insertion import random_insertion, write_random_insertion
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.random_insertion import random_insertion, write_random_insertion
 
 with job(snakemake) as origin:
     params = snakemake.params.job

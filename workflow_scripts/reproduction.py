@@ -1,11 +1,11 @@
 """Set the paper's published numbers beside the study's own."""
 
 from job import job
-from sae_stitching.names import split_pair_name
-from sae_stitching.published import published
-from sae_stitching.reproduction import reproduction
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.tables import read_csv, write_csv
+from sae_stitching.base.names import split_pair_name
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.tables.published import published
+from sae_stitching.tables.reproduction import reproduction
+from sae_stitching.tables.summary import read_csv, write_csv
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input

@@ -1,8 +1,8 @@
 """Classify the latents of a pair by their max cosine (Figure 13)."""
 
 from job import job
-from sae_stitching.insertions import load_insertions
-from sae_stitching.roc import novelty_roc, write_roc
+from sae_stitching.stitching.insertions import load_insertions
+from sae_stitching.stitching.roc import novelty_roc, write_roc
 
 with job(snakemake) as origin:
     params = snakemake.params.job

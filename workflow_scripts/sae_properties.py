@@ -1,8 +1,8 @@
 """Tabulate the SAEs' properties."""
 
 from job import job
-from sae_stitching.evaluation import read_rows
-from sae_stitching.tables import read_csv, sae_properties, write_csv
+from sae_stitching.saes.evaluation import read_rows
+from sae_stitching.tables.summary import read_csv, sae_properties, write_csv
 
 with job(snakemake):
     more = [read_csv(path).to_dict("records") for path in snakemake.input.more]

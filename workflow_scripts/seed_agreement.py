@@ -4,9 +4,9 @@ import pandas as pd
 from job import job
 from sae_stitching.figures.seed_agreement import agreement_curves, agreement_figure, agreement_row
 from sae_stitching.figures.style import save_figure
-from sae_stitching.sae import load_decoder
-from sae_stitching.seed_agreement import agreement, random_agreement
-from sae_stitching.tables import write_csv
+from sae_stitching.matching.seed_agreement import agreement, random_agreement
+from sae_stitching.saes.sae import load_decoder
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params = snakemake.params.job

@@ -1,13 +1,18 @@
 """Put the latents of the larger SAE in several orders, and insert them in each."""
 
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.pairs import open_pair
-from sae_stitching.sae import read_sae
-from sae_stitching.selection_orders import Selection, insertion_orders, walk, write_selection
-from sae_stitching.stitching import EvalPair
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.saes.sae import read_sae
+from sae_stitching.stitching.effects import EvalPair
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.selection_orders import (
+    Selection,
+    insertion_orders,
+    walk,
+    write_selection,
+)
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

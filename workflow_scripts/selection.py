@@ -1,11 +1,11 @@
 """Compare the ways to select latents for insertion."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.selection import selection, selection_curves, selection_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.names import split_pair_name
-from sae_stitching.selection_orders import load_selection
-from sae_stitching.tables import write_csv
+from sae_stitching.stitching.selection_orders import load_selection
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params = snakemake.params.job

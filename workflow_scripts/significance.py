@@ -1,13 +1,13 @@
 """Tell which insertion effects differ from zero, tabulate and draw it."""
 
 from job import job
+from sae_stitching.base.names import split_pair_name
 from sae_stitching.figures.significance import significance, significance_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.insertions import load_insertions
-from sae_stitching.names import split_pair_name
-from sae_stitching.significance import significance_rows
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.tables import write_csv
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.insertions import load_insertions
+from sae_stitching.stitching.significance import significance_rows
+from sae_stitching.tables.summary import write_csv
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -1,8 +1,8 @@
 """Compare the decoder directions of two SAEs."""
 
 from job import job
-from sae_stitching.decoder_similarity import write_similarity
-from sae_stitching.sae import load_decoder
+from sae_stitching.matching.decoder_similarity import write_similarity
+from sae_stitching.saes.sae import load_decoder
 
 with job(snakemake) as origin:
     params = snakemake.params.job

@@ -1,12 +1,12 @@
 """Stitch an SAE from others, as the config says."""
 
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.names import split_pair_name
-from sae_stitching.recipe import follow
-from sae_stitching.sae import read_sae
-from sae_stitching.stitched import save_stitched
-from sae_stitching.subgraphs import load_subgraphs
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.base.names import split_pair_name
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.saes.sae import read_sae
+from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.stitched import save_stitched
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]

@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.stitched import stitched, stitched_table
 from sae_stitching.figures.style import save_figure
-from sae_stitching.tables import read_csv, write_csv
+from sae_stitching.tables.summary import read_csv, write_csv
 
 with job(snakemake):
     params = snakemake.params.job

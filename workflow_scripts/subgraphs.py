@@ -1,9 +1,9 @@
 """Find the connected subgraphs of two SAEs at θ."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.subgraphs import connected_subgraphs, write_graph, write_subgraphs
-from sae_stitching.threshold import load_threshold_curve
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.matching.subgraphs import connected_subgraphs, write_graph, write_subgraphs
+from sae_stitching.stitching.threshold import load_threshold_curve
 
 with job(snakemake) as origin:
     threshold = snakemake.params.job["threshold"]

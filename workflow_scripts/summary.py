@@ -2,8 +2,8 @@
 
 import pandas as pd
 from job import job
-from sae_stitching.report import settings_table, table_page, versions_table, write_page
-from sae_stitching.tables import read_csv
+from sae_stitching.tables.report import settings_table, table_page, versions_table, write_page
+from sae_stitching.tables.summary import read_csv
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, snakemake.input

@@ -1,9 +1,9 @@
 """Swap every connected subgraph of a pair alone."""
 
 from job import job
-from sae_stitching.pairs import open_pair
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.swaps import swap_effects, write_swaps
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.swaps import swap_effects, write_swaps
 
 with job(snakemake) as origin:
     subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])

@@ -1,9 +1,9 @@
 """Insert all latents below a threshold, for every threshold."""
 
 from job import job
-from sae_stitching.decoder_similarity import load_similarity
-from sae_stitching.pairs import open_pair
-from sae_stitching.threshold import threshold_curve, write_threshold_curve
+from sae_stitching.matching.decoder_similarity import load_similarity
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.threshold import threshold_curve, write_threshold_curve
 
 with job(snakemake) as origin:
     study = origin["study"]

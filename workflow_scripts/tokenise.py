@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from job import job
-from sae_stitching.documents import read_documents
-from sae_stitching.tokens import write_tokens
+from sae_stitching.text.documents import read_documents
+from sae_stitching.text.tokens import write_tokens
 
 with job(snakemake) as origin:
     params, files = snakemake.params.job, list(snakemake.input.text)

@@ -1,9 +1,9 @@
 """Train one SAE on the cached activations."""
 
 from job import job
-from sae_stitching.batches import ActivationShards
-from sae_stitching.sae import save_sae
-from sae_stitching.training import (
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.saes.sae import save_sae
+from sae_stitching.saes.training import (
     Trainer,
     TrainingConfig,
     checkpoint_path,

@@ -3,7 +3,7 @@
 from job import job
 from sae_stitching.figures.style import save_figure
 from sae_stitching.figures.training_curve import training_curve, training_curve_table
-from sae_stitching.tables import read_csv
+from sae_stitching.tables.summary import read_csv
 
 with job(snakemake):
     params = snakemake.params.job

@@ -1,7 +1,7 @@
 """Gather the steps of the transition in one file."""
 
 from job import job
-from sae_stitching.transitions import gather_transition
+from sae_stitching.stitching.transitions import gather_transition
 
 with job(snakemake) as origin:
     steps = dict(zip(snakemake.params.job["steps"], snakemake.input, strict=True))

@@ -1,9 +1,9 @@
 """Walk from one SAE to the next larger one in several orders."""
 
 from job import job
-from sae_stitching.pairs import open_pair
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.transition_orders import transition_orders, write_transition_orders
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.transition_orders import transition_orders, write_transition_orders
 
 with job(snakemake) as origin:
     params = snakemake.params.job

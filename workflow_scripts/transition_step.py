@@ -1,9 +1,9 @@
 """Walk from one SAE to the next larger one, operation by operation."""
 
 from job import job
-from sae_stitching.pairs import open_pair
-from sae_stitching.subgraphs import load_subgraphs
-from sae_stitching.transitions import transition, write_transition_step
+from sae_stitching.matching.subgraphs import load_subgraphs
+from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.transitions import transition, write_transition_step
 
 with job(snakemake) as origin:
     subgraphs = load_subgraphs(snakemake.input.subgraphs, study=origin["study"])

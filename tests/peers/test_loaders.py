@@ -17,9 +17,9 @@ sae_lens = pytest.importorskip("sae_lens", reason=REASON)
 
 import torch  # noqa: E402
 from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
-from sae_stitching.errors import StudyError  # noqa: E402
+from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import find_local, places  # noqa: E402
-from sae_stitching.pretrained import load_sae, read_files  # noqa: E402
+from sae_stitching.formats.pretrained import load_sae, read_files  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from test_peers import D_MODEL, D_SAE, check, inputs  # noqa: E402

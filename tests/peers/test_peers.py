@@ -36,14 +36,14 @@ from dictionary_learning.trainers.standard import (  # noqa: E402
 from dictionary_learning.trainers.top_k import TopKTrainer  # noqa: E402
 from dictionary_learning.training import trainSAE  # noqa: E402
 from dictionary_learning.utils import load_dictionary  # noqa: E402
-from oracle import random_sae  # noqa: E402
+from helpers.oracle import random_sae  # noqa: E402
 from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
 from sae_lens.saes.sae import SAEMetadata  # noqa: E402
-from sae_stitching.errors import StudyError  # noqa: E402
+from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
-from sae_stitching.pretrained import load_sae  # noqa: E402
-from sae_stitching.sae import ARCHITECTURES, SAE  # noqa: E402
-from sae_stitching.stitched import (  # noqa: E402
+from sae_stitching.formats.pretrained import load_sae  # noqa: E402
+from sae_stitching.saes.sae import ARCHITECTURES, SAE  # noqa: E402
+from sae_stitching.stitching.stitched import (  # noqa: E402
     StitchedSAE,
     inference_threshold,
     with_threshold,

@@ -13,7 +13,7 @@ sae_lens = pytest.importorskip("sae_lens", reason="needs SAELens; run make test-
 
 import sae_stitching as st  # noqa: E402
 import torch  # noqa: E402
-from oracle import Stitched  # noqa: E402
+from helpers.oracle import Stitched  # noqa: E402
 from sae_lens.config import LoggingConfig, SAETrainerConfig  # noqa: E402
 from sae_lens.saes.sae import SAEMetadata  # noqa: E402
 from sae_lens.training.sae_trainer import SAETrainer  # noqa: E402
@@ -150,7 +150,7 @@ def test_the_whole_library_runs_on_them(family):
 
 @torch.no_grad()
 def test_a_stitched_sae_goes_back_to_saelens(family, tmp_path):
-    stitched = pytest.importorskip("sae_stitching.stitched")
+    stitched = pytest.importorskip("sae_stitching.stitching.stitched")
     x, small, large = family["x"], family["small"], family["large"]
     novel = st.novel_latents(
         st.similarity(small.W_dec, large.W_dec, floor=0.2).max_cosine_large, 0.7

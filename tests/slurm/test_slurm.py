@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from test_workflow import ROOT, SHARDS, SIZES, Run, files
+sys.path[:0] = [str(Path(__file__).parents[1] / f) for f in (".", "workflow", "text")]
+from test_workflow import ROOT, SHARDS, SIZES, Run, files  # noqa: E402, the line above finds it
 
 if shutil.which("sinfo") is None or subprocess.run(["sinfo", "-h"], capture_output=True).returncode:
     pytest.skip("no SLURM runs here; tests/slurm/run sets one up", allow_module_level=True)

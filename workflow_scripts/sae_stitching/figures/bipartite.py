@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sae_stitching.figures.style import LARGER_SAE, SMALLER_SAE
-from sae_stitching.latent_families import Family
+from sae_stitching.matching.latent_families import Family
 
 
 def row(n: int, centre: float, spacing: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.figures.style import (
     COLUMN_WIDTH,
     GUIDE,

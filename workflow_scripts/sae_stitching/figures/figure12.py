@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sae_stitching.decoder_similarity import Similarity
 from sae_stitching.figures.bipartite import draw_family, row
 from sae_stitching.figures.style import (
     LARGER_SAE,
@@ -20,8 +19,9 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
-from sae_stitching.latent_families import Family, family
-from sae_stitching.subgraphs import Subgraphs
+from sae_stitching.matching.decoder_similarity import Similarity
+from sae_stitching.matching.latent_families import Family, family
+from sae_stitching.matching.subgraphs import Subgraphs
 
 DRAWN = 24
 """Types of subgraphs that are drawn for a pair at most."""

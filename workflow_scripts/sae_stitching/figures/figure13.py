@@ -16,7 +16,7 @@ from sae_stitching.figures.style import (
     sequence_style,
     style,
 )
-from sae_stitching.roc import NoveltyROC
+from sae_stitching.stitching.roc import NoveltyROC
 
 _REPEATED = (
     "auc",

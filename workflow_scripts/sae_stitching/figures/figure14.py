@@ -15,7 +15,7 @@ from sae_stitching.figures.style import (
     pair_label,
     style,
 )
-from sae_stitching.swaps import Swaps
+from sae_stitching.stitching.swaps import Swaps
 
 _QUANTITIES = {"mse_percent": "Change in MSE (%)", "l0_percent": "Change in L0 (%)"}
 _COLUMNS = [

@@ -19,7 +19,7 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
-from sae_stitching.random_insertion import GROUPS, RandomInsertion
+from sae_stitching.stitching.random_insertion import GROUPS, RandomInsertion
 
 POINTS = 500
 """Points of a curve that are kept."""

@@ -18,7 +18,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
-from sae_stitching.subgraphs import Subgraphs
+from sae_stitching.matching.subgraphs import Subgraphs
 
 SEEDS = "seeds of "
 """Begins the name of a group of SAEs that differ in their seed alone."""

@@ -16,9 +16,9 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
-from sae_stitching.latent_families import Family, component_sizes
-from sae_stitching.subgraphs import Subgraphs
-from sae_stitching.swaps import Swaps
+from sae_stitching.matching.latent_families import Family, component_sizes
+from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.swaps import Swaps
 
 LATENTS = 3, 4
 """Latents of the smaller and of the larger SAE in the subgraph that is drawn, at most."""

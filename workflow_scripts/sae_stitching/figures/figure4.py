@@ -22,7 +22,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
-from sae_stitching.insertions import Insertions
+from sae_stitching.stitching.insertions import Insertions
 
 EFFECTS = {"decreases": DECREASES_MSE, "increases": INCREASES_MSE}
 BINS = 40

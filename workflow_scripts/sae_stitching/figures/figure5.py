@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.figures.style import (
     COLUMN_WIDTH,
     GUIDE,
@@ -25,7 +25,7 @@ from sae_stitching.figures.style import (
     sequence_style,
     style,
 )
-from sae_stitching.transitions import KINDS, Transition
+from sae_stitching.stitching.transitions import KINDS, Transition
 
 DRAWN = 20_000
 """Points of a panel above which not every operation is drawn."""

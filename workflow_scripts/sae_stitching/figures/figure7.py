@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.stats import beta
 
-from sae_stitching.decoder_similarity import novel_latents
 from sae_stitching.figures.style import (
     GUIDE,
     NOVEL,
@@ -25,6 +24,7 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
+from sae_stitching.matching.decoder_similarity import novel_latents
 
 if TYPE_CHECKING:
     from jaxtyping import Float

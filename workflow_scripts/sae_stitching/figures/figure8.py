@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sae_stitching.activation_similarity import ActivationSimilarity
 from sae_stitching.figures.style import (
     BLUE,
     GUIDE,
@@ -21,6 +20,7 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
+from sae_stitching.matching.activation_similarity import ActivationSimilarity
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -21,8 +21,8 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
-from sae_stitching.transition_orders import TransitionOrders
-from sae_stitching.transitions import KINDS
+from sae_stitching.stitching.transition_orders import TransitionOrders
+from sae_stitching.stitching.transitions import KINDS
 
 POINTS = 800
 """Points of a curve that are kept."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sae_stitching.figures.style import GUIDE, PAGE_WIDTH, SMALL, sae_label, sequence_style, style
-from sae_stitching.seed_agreement import SHARED_COSINE, Agreement
+from sae_stitching.matching.seed_agreement import SHARED_COSINE, Agreement
 
 # Column of the table, marker and name.
 _MEASURES = (

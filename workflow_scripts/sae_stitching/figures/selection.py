@@ -20,7 +20,7 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
-from sae_stitching.selection_orders import ORDERS, InsertionOrder, Selection
+from sae_stitching.stitching.selection_orders import ORDERS, InsertionOrder, Selection
 
 POINTS = 800
 """Points of a curve that are kept."""

@@ -19,7 +19,7 @@ from sae_stitching.figures.style import (
     pair_label,
     style,
 )
-from sae_stitching.significance import TESTS
+from sae_stitching.stitching.significance import TESTS
 
 _GROUPS = ("novel", "reconstruction")
 _KINDS = {"lower": DECREASES_MSE, "uncertain": "#cccccc", "raise": INCREASES_MSE}

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_stitching.errors import StudyError
-from sae_stitching.store import replacing
-from sae_stitching.tables import write_csv
+from sae_stitching.base.errors import StudyError
+from sae_stitching.base.store import replacing
+from sae_stitching.tables.summary import write_csv
 
 COLUMN_WIDTH = 3.5
 """Width of a figure that fills one of two columns, in inches."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import recognise
 
 #: File of settings, if there is one, and file of weights of each format.

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Settings, Weights, read_state_dict
 from sae_stitching.formats.gates import gated_encoder
 from sae_stitching.formats.told import Told
-from sae_stitching.sae import SAE
+from sae_stitching.saes.sae import SAE
 
 # Settings that are read, and those of training alone: `norm_factor` is in the weights when the
 # library saves them, and an SAE of groups (Matryoshka) is used with all of them.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sae_stitching.errors import StudyError, unreadable
+from sae_stitching.base.errors import StudyError, unreadable
 
 
 class Settings:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sae_stitching.architectures import Gated
+from sae_stitching.saes.architectures import Gated
 
 
 def gated_encoder(W_enc: Tensor, b_gate: Tensor, b_mag: Tensor, r_mag: Tensor) -> dict[str, Tensor]:

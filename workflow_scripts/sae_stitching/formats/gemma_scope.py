@@ -7,11 +7,11 @@ the file tells where it belongs; its path on the hub does.
 import re
 from pathlib import Path
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Weights, read_npz, vector_length
 from sae_stitching.formats.told import Told
-from sae_stitching.sae import SAE
+from sae_stitching.saes.sae import SAE
 
 # Places in the model, by the part of a repository's name that tells them.
 _POINTS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}

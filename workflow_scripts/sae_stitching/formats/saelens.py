@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
+from sae_stitching.base.store import replacing
 from sae_stitching.formats import FILES, Layout
 from sae_stitching.formats.files import Settings, Weights, read_safetensors
 from sae_stitching.formats.gates import gated_encoder
 from sae_stitching.formats.told import Said, Told
-from sae_stitching.sae import SAE
-from sae_stitching.store import replacing
+from sae_stitching.saes.sae import SAE
 
 # Architectures by the names that SAELens has for them.
 _ARCHITECTURES = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}

@@ -7,12 +7,12 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from sae_stitching.errors import StudyError
+from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Settings, Weights, read_safetensors
 from sae_stitching.formats.places import looks_like_a_place
 from sae_stitching.formats.told import Said, Told
-from sae_stitching.sae import SAE
+from sae_stitching.saes.sae import SAE
 
 # What other settings than these compute no SAE of ours can express.
 _EXPECTED = {"activation": "topk", "transcode": False, "skip_connection": False, "signed": False}

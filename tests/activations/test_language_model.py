@@ -1,0 +1,289 @@
+"""The language model up to a hook, against plain transformers."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from sae_stitching.activations import language_model
+from sae_stitching.activations.language_model import LanguageModel, model_facts, parse_hook
+from sae_stitching.base.errors import StudyError
+from sae_stitching.text.sources import make_random_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+N_LAYERS, D_MODEL, CONTEXT = 3, 32, 24
+ARCHITECTURES = ["gpt2", "llama", "gemma2"]
+# Submodules of a transformers block, by hook: (module, whether its input or its output).
+REFERENCE = {
+    "gpt2": {
+        "hook_resid_mid": ("ln_2", "input"),
+        "hook_attn_out": ("attn", "output"),
+        "hook_mlp_out": ("mlp", "output"),
+    },
+    "llama": {
+        "hook_resid_mid": ("post_attention_layernorm", "input"),
+        "hook_attn_out": ("self_attn", "output"),
+        "hook_mlp_out": ("mlp", "output"),
+    },
+    # What Gemma 2 adds to the residual stream has been normalised once more.
+    "gemma2": {
+        "hook_resid_mid": ("pre_feedforward_layernorm", "input"),
+        "hook_attn_out": ("post_attention_layernorm", "output"),
+        "hook_mlp_out": ("post_feedforward_layernorm", "output"),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    for architecture in ARCHITECTURES:
+        source = {
+            "architecture": architecture,
+            "n_layers": N_LAYERS,
+            "d_model": D_MODEL,
+            "n_heads": 2,
+            "context": CONTEXT,
+            "seed": 0,
+        }
+        make_random_model(source, root / architecture)
+    return {architecture: str(root / architecture) for architecture in ARCHITECTURES}
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return torch.randint(0, 256, (3, CONTEXT), generator=torch.Generator().manual_seed(0))
+
+
+def reference(folder, architecture, tokens, layer, point):
+    """Compute a hook's activations with transformers alone."""
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    inner = model.transformer.h if architecture == "gpt2" else model.model.layers
+    name, side = {
+        "hook_resid_pre": ("", "input"),
+        "hook_resid_post": ("", "output"),
+        **REFERENCE[architecture],
+    }[point]
+    module = inner[layer].get_submodule(name)
+    found = []
+
+    def keep(_, args, kwargs, output):
+        value = (args[0] if args else kwargs["hidden_states"]) if side == "input" else output
+        found.append(value[0] if isinstance(value, tuple) else value)
+
+    module.register_forward_hook(keep, with_kwargs=True)
+    with torch.inference_mode():
+        hidden = model(tokens, output_hidden_states=True).hidden_states
+    if point == "hook_resid_pre":
+        torch.testing.assert_close(found[0], hidden[layer])
+    if point == "hook_resid_post" and layer < N_LAYERS - 1:  # the last one is normalised
+        torch.testing.assert_close(found[0], hidden[layer + 1])
+    return found[0]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("layer", [0, 1, N_LAYERS - 1])
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_post", *REFERENCE["gpt2"]])
+def test_hook_matches_transformers(folders, tokens, architecture, layer, point):
+    folder = folders[architecture]
+    model = LanguageModel(folder, f"blocks.{layer}.{point}", dtype="float32")
+    assert (model.n_layers, model.d_model, model.context) == (N_LAYERS, D_MODEL, CONTEXT)
+    first, again = model(tokens), model(tokens)
+    torch.testing.assert_close(first, reference(folder, architecture, tokens, layer, point))
+    assert torch.equal(first, again)
+    assert first.dtype == torch.float32
+
+
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_mid", "hook_resid_post"])
+def test_nothing_runs_past_the_hook(folders, tokens, point):
+    model = LanguageModel(folders["gpt2"], f"blocks.1.{point}", dtype="float32")
+    ran = []
+    loaded = model._run.args[0]
+    for name, module in getattr(loaded, "original_model", loaded).named_modules():
+        # TransformerLens has put its own modules in the place of the original ones.
+        name = name.replace("._original_component", "")
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    model(tokens)
+    last = {"hook_resid_pre": ".0.", "hook_resid_mid": ".1.attn", "hook_resid_post": ".1."}[point]
+    assert any(last in name for name in ran)
+    assert not any(".2." in name or "ln_f" in name or "lm_head" in name for name in ran)
+    if point != "hook_resid_post":
+        assert not any(".1.mlp" in name for name in ran)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_post"])
+def test_transformers_and_transformer_lens_agree(folders, tokens, architecture, point, monkeypatch):
+    hook = f"blocks.1.{point}"
+    plain = LanguageModel(folders[architecture], hook, dtype="float32")
+    monkeypatch.setattr(language_model, "_load_plain", lambda *_: None)
+    bridge = LanguageModel(folders[architecture], hook, dtype="float32")
+    assert plain._run.func is language_model._run_plain
+    assert bridge._run.func is language_model._run_bridge
+    for fact in ("n_layers", "d_model", "d_vocab", "context"):
+        assert getattr(plain, fact) == getattr(bridge, fact)
+    torch.testing.assert_close(plain(tokens), bridge(tokens))
+    torch.testing.assert_close(plain.logits(tokens), bridge.logits(tokens))
+    halved = plain.logits(tokens, lambda activations: activations / 2)
+    torch.testing.assert_close(halved, bridge.logits(tokens, lambda activations: activations / 2))
+    assert not torch.allclose(halved, plain.logits(tokens))
+
+
+def test_bfloat16(folders, tokens):
+    activations = LanguageModel(folders["llama"], "blocks.1.hook_resid_post", "bfloat16")(tokens)
+    exact = LanguageModel(folders["llama"], "blocks.1.hook_resid_post", dtype="float32")(tokens)
+    assert activations.dtype == torch.bfloat16
+    error = (activations.float() - exact).norm() / exact.norm()
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_mid", "hook_resid_post"])
+def test_centering_takes_out_the_mean(folders, tokens, point):
+    hook = f"blocks.{N_LAYERS - 1}.{point}"
+    plain = LanguageModel(folders["gpt2"], hook, dtype="float32")(tokens)
+    centred = LanguageModel(folders["gpt2"], hook, dtype="float32", center_writing_weights=True)(
+        tokens
+    )
+    assert plain.mean(-1).abs().max() > 1e-3
+    assert centred.mean(-1).abs().max() < 1e-5
+    torch.testing.assert_close(centred, plain - plain.mean(-1, keepdim=True), atol=1e-5, rtol=1e-5)
+
+
+def test_centering_needs_layer_norm(folders):
+    with pytest.raises(StudyError, match=r"center_writing_weights: .* normalises by RMS"):
+        LanguageModel(folders["llama"], "blocks.1.hook_resid_pre", center_writing_weights=True)
+
+
+class TestParseHook:
+    def test_parts(self):
+        assert parse_hook("blocks.10.hook_resid_pre") == (10, "hook_resid_pre")
+
+    @pytest.mark.parametrize(
+        "hook",
+        ["", "blocks.1", "blocks.-1.hook_resid_pre", "blocks.01.hook_mlp_out", "hook_embed",
+         "blocks.1.attn.hook_z", "blocks.x.hook_resid_pre", "blocks.1.hook_resid_pre\n"],
+    )  # fmt: skip
+    def test_unsupported(self, hook):
+        with pytest.raises(StudyError, match=r"model\.hook: .*blocks\.<layer>\.hook_resid_mid"):
+            parse_hook(hook)
+
+    def test_import_is_quick(self):
+        code = (
+            "import sys, sae_stitching.activations.language_model as m\n"
+            "m.parse_hook('blocks.1.hook_resid_pre')\n"
+            "assert not {'torch', 'transformers', 'transformer_lens'} & set(sys.modules)"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)}
+        )
+
+
+class TestModelFacts:
+    @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    def test_folder(self, folders, architecture):
+        expected = {"n_layers": N_LAYERS, "d_model": D_MODEL, "context": CONTEXT}
+        assert model_facts(folders[architecture]) == expected
+
+    def test_nested(self, tmp_path):
+        text = {"num_hidden_layers": 4, "hidden_size": 8, "max_position_embeddings": 16}
+        config = {"model_type": "gemma3", "text_config": text}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert model_facts(str(tmp_path)) == {"n_layers": 4, "d_model": 8, "context": 16}
+
+    def test_partly_known(self, tmp_path):
+        (tmp_path / "config.json").write_text(json.dumps({"n_layer": 4}))
+        assert model_facts(str(tmp_path)) == {"n_layers": 4}
+
+    @pytest.mark.parametrize("content", ["{", "[]"])
+    def test_damaged(self, tmp_path, content):
+        (tmp_path / "config.json").write_text(content)
+        assert model_facts(str(tmp_path)) == {}
+
+    @pytest.mark.parametrize(
+        "name", ["nobody/no-such-model", "no-such-model", "/no/such/folder", ""]
+    )
+    def test_unknown(self, name):
+        assert model_facts(name) == {}
+
+
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_mid"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_loading_a_whole_model_warns_of_nothing(folders, architecture, point):
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        LanguageModel(folders[architecture], f"blocks.1.{point}", dtype="float32")
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert said == []
+
+
+@pytest.fixture
+def copied(folders, tmp_path):
+    """Copy the Llama, to be damaged."""
+    import shutil
+
+    return shutil.copytree(folders["llama"], tmp_path / "model")
+
+
+class TestErrors:
+    def test_layer_beyond_the_model(self, folders):
+        with pytest.raises(
+            StudyError, match=r"model\.hook: .* beyond the model, which has 3 layers"
+        ):
+            LanguageModel(folders["gpt2"], "blocks.3.hook_resid_pre")
+
+    def test_context_too_long(self, folders):
+        model = LanguageModel(folders["gpt2"], "blocks.1.hook_resid_pre")
+        with pytest.raises(StudyError, match=r"tokens\.context: 25, .* at most 24"):
+            model(torch.zeros(1, CONTEXT + 1, dtype=torch.long))
+
+    def test_unknown_token(self, folders):
+        model = LanguageModel(folders["gpt2"], "blocks.1.hook_resid_pre")
+        with pytest.raises(StudyError, match=r"token 257, .* knows 257"):
+            model(torch.full((1, 4), 257))
+
+    def test_unknown_dtype(self, folders):
+        with pytest.raises(StudyError, match=r"model\.dtype: 'float64'"):
+            LanguageModel(folders["gpt2"], "blocks.1.hook_resid_pre", dtype="float64")
+
+    def test_missing_folder(self, tmp_path):
+        with pytest.raises(StudyError, match="nothing: no such folder"):
+            LanguageModel(str(tmp_path / "nothing"), "blocks.1.hook_resid_pre")
+
+    def test_missing_weights_file(self, copied):
+        (copied / "model.safetensors").unlink()
+        with pytest.raises(StudyError, match=r"cannot be loaded .*model\.safetensors") as error:
+            LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+        assert "\n" not in str(error.value)
+
+    def test_missing_tensor(self, copied):
+        weights = load_file(copied / "model.safetensors")
+        del weights["model.layers.1.mlp.up_proj.weight"]
+        save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(StudyError, match=r"lacks weights: model\.layers\.1\.mlp\.up_proj"):
+            LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+
+    def test_missing_tokenizer(self, copied):
+        for path in copied.glob("tokenizer*"):
+            path.unlink()
+        with pytest.raises(StudyError, match="no tokenizer found in that folder"):
+            LanguageModel(str(copied), "blocks.1.hook_resid_mid")
+        # transformers' own model needs none.
+        LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+
+    def test_missing_config(self, copied):
+        (copied / "config.json").unlink()
+        with pytest.raises(StudyError, match=r"cannot be loaded by transformers"):
+            LanguageModel(str(copied), "blocks.1.hook_resid_pre")
+
+
+def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match=r"^activations\.device: cuda, but PyTorch sees no CUDA"):
+        LanguageModel("model", "blocks.0.hook_resid_pre", device="cuda")

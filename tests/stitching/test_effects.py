@@ -1,0 +1,260 @@
+"""Insertions, swaps, threshold curves and transitions against brute-force Eq. 5."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers.oracle import Stitched, clustered_standard_error, random_sae
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sae_stitching.base.errors import StudyError
+from sae_stitching.matching.decoder_similarity import Similarity, similarity
+from sae_stitching.matching.subgraphs import connected_subgraphs
+from sae_stitching.saes.sae import ARCHITECTURES
+from sae_stitching.stitching import effects as stitching
+from sae_stitching.stitching.effects import EvalBlock, EvalPair
+from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.swaps import swap_effects
+from sae_stitching.stitching.threshold import threshold_curve
+from sae_stitching.stitching.transitions import (
+    DROP,
+    INSERT,
+    KINDS,
+    SWAP,
+    transition,
+    transition_operations,
+)
+
+
+@dataclass
+class Case:
+    """Two random SAEs and the tokens that they are compared on."""
+
+    pair: EvalPair
+    x: torch.Tensor
+    sequence: torch.Tensor
+
+    @property
+    def stitched(self) -> Stitched:
+        return Stitched(self.pair.small, self.pair.large, self.x)
+
+    @property
+    def similarity(self) -> Similarity:
+        return similarity(self.pair.small.W_dec, self.pair.large.W_dec, floor=-1.0)
+
+    def subgraphs(self, threshold):
+        return connected_subgraphs(self.similarity, threshold)
+
+
+def make_case(seed, architectures, d_small, d_large, d_model, lengths, applies, blocks=0):
+    generator = torch.Generator().manual_seed(seed)
+    small, large = (
+        random_sae(generator, d_model, d, architecture, apply_b_dec_to_input=applies)
+        for d, architecture in zip((d_small, d_large), architectures, strict=True)
+    )
+    # Some latents in common, so that there are subgraphs worth the name.
+    shared = min(d_small, d_large) // 2
+    large.W_dec[:shared] = small.W_dec[:shared] + 0.1 * large.W_dec[:shared]
+    sequence = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    x = 2.0 * torch.randn(len(sequence), d_model, generator=generator, dtype=torch.float64)
+    pair = EvalPair.in_memory(small, large, x, sequence)
+    if blocks:
+        pair = in_blocks(pair, x, sequence, blocks)
+    return Case(pair, x, sequence)
+
+
+def in_blocks(pair, x, sequence, n_sequences):
+    """The same pair with its tokens in blocks of this many sequences."""
+    small, large = pair.small, pair.large
+    blocks = partial(_blocks, small, large, x, sequence, n_sequences)
+    return EvalPair(small, large, blocks, len(x))
+
+
+def _blocks(small, large, x, sequence, n_sequences):
+    for names in sequence.unique().split(n_sequences):
+        part = torch.isin(sequence, names)
+        codes = small.encode(x[part]), large.encode(x[part])
+        yield EvalBlock(x[part], sequence[part], *codes)
+
+
+cases = st.builds(
+    make_case,
+    seed=st.integers(0, 2**32 - 1),
+    architectures=st.tuples(*2 * [st.sampled_from(sorted(ARCHITECTURES))]),
+    d_small=st.integers(1, 9),
+    d_large=st.integers(1, 14),
+    d_model=st.integers(1, 7),
+    lengths=st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    applies=st.booleans(),
+    blocks=st.integers(0, 2),
+)
+thresholds = st.floats(-0.9, 1.0)
+exact = {"rtol": 1e-6, "atol": 1e-10}
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases)
+def test_insertions_equal_brute_force(case):
+    effects = insertion_effects(case.pair, case.similarity)
+    all0 = np.ones(case.pair.small.d_sae, bool)
+    none1 = np.zeros(case.pair.large.d_sae, bool)
+    base = case.stitched.squared_errors(all0, none1)
+    assert effects.mse_small == pytest.approx(case.stitched.mse(all0, none1))
+    assert effects.mse_large == pytest.approx(case.stitched.mse(~all0, ~none1))
+    for i in range(case.pair.large.d_sae):
+        only_i = none1.copy()
+        only_i[i] = True
+        change = (case.stitched.squared_errors(all0, only_i) - base) / case.pair.small.d_model
+        np.testing.assert_allclose(effects.delta_mse[i], change.mean(), **exact)
+        np.testing.assert_allclose(
+            effects.standard_error[i],
+            clustered_standard_error(change, case.sequence),
+            rtol=1e-6,
+            atol=1e-7,
+        )
+        assert effects.n_active[i] == (case.stitched.f1[:, i] > 0).sum()
+    np.testing.assert_array_equal(effects.max_cosine, case.similarity.max_cosine_large)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases, threshold=thresholds)
+def test_swaps_equal_brute_force(case, threshold):
+    subgraphs = case.subgraphs(threshold)
+    effects = swap_effects(case.pair, subgraphs)
+    all0 = np.ones(case.pair.small.d_sae, bool)
+    none1 = np.zeros(case.pair.large.d_sae, bool)
+    base = case.stitched.squared_errors(all0, none1)
+    assert len(effects.delta_mse) == subgraphs.n_components
+    for c in range(subgraphs.n_components):
+        keep0, keep1 = subgraphs.component_small != c, subgraphs.component_large == c
+        change = (case.stitched.squared_errors(keep0, keep1) - base) / case.pair.small.d_model
+        np.testing.assert_allclose(effects.delta_mse[c], change.mean(), **exact)
+        np.testing.assert_allclose(
+            effects.standard_error[c],
+            clustered_standard_error(change, case.sequence),
+            rtol=1e-6,
+            atol=1e-7,
+        )
+        gained = case.stitched.l0(keep0, keep1) - case.stitched.l0(all0, none1)
+        assert effects.delta_l0[c] == pytest.approx(gained)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases, threshold=thresholds)
+def test_every_point_of_a_transition_equals_brute_force(case, threshold):
+    subgraphs = case.subgraphs(threshold)
+    path = transition(case.pair, subgraphs)
+    keep0 = np.ones(case.pair.small.d_sae, bool)
+    keep1 = np.zeros(case.pair.large.d_sae, bool)
+    inserted = iter(np.flatnonzero(subgraphs.novel))
+    swapped = iter(range(subgraphs.n_components))
+    dropped = iter(np.flatnonzero(subgraphs.component_small < 0))
+    for step, kind in enumerate(path.kind):
+        if kind == INSERT:
+            keep1[next(inserted)] = True
+        elif kind == SWAP:
+            component = next(swapped)
+            keep0 &= subgraphs.component_small != component
+            keep1 |= subgraphs.component_large == component
+        elif kind == DROP:
+            keep0[next(dropped)] = False
+        else:
+            assert (step, KINDS[kind]) == (0, "start")
+        assert path.n_latents[step] == keep0.sum() + keep1.sum()
+        np.testing.assert_allclose(path.mse[step], case.stitched.mse(keep0, keep1), **exact)
+        assert path.l0[step] == pytest.approx(case.stitched.l0(keep0, keep1))
+    # All operations were seen, and what is left is the larger SAE, bias included.
+    assert [next(rest, None) for rest in (inserted, swapped, dropped)] == [None] * 3
+    assert not keep0.any()
+    assert keep1.all()
+    own = (case.x - case.pair.large.decode(case.pair.large.encode(case.x))).square().mean()
+    np.testing.assert_allclose(path.mse[-1], own, **exact)
+    np.testing.assert_allclose(path.mse_large, own, **exact)
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases, ties=st.booleans())
+def test_threshold_curve_equals_brute_force(case, ties):
+    cosine = case.similarity.max_cosine_large
+    if ties:
+        cosine = np.round(cosine, 1).astype(np.float32)
+    curve = threshold_curve(case.pair, replace(case.similarity, max_cosine_large=cosine))
+    assert len(curve.theta) == len(np.unique(cosine)) + 1
+    all0 = np.ones(case.pair.small.d_sae, bool)
+    for theta, n_inserted, mse, l0 in zip(
+        curve.theta, curve.n_inserted, curve.mse, curve.l0, strict=True
+    ):
+        novel = cosine < theta
+        assert novel.sum() == n_inserted
+        np.testing.assert_allclose(mse, case.stitched.mse(all0, novel), **exact)
+        assert l0 == pytest.approx(case.stitched.l0(all0, novel))
+    assert curve.mse[list(curve.theta).index(np.float32(curve.best))] == curve.mse.min()
+    # Of those that a floor leaves; above all of them every latent is novel.
+    for floor in curve.theta:
+        best = np.float32(curve.best_from(float(floor)))
+        known = curve.theta >= floor
+        assert best >= floor
+        assert curve.mse[list(curve.theta).index(best)] == curve.mse[known].min()
+    assert curve.best_from(curve.theta[0] - 1) == curve.best
+    assert curve.best_from(1.5) == 1.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    case=cases,
+    threshold=thresholds,
+    n_sequences=st.integers(1, 5),
+    elements=st.integers(1, 300),
+)
+def test_blocks_and_chunks_of_any_size_give_the_same(case, threshold, n_sequences, elements):
+    subgraphs = case.subgraphs(threshold)
+    whole = EvalPair.in_memory(case.pair.small, case.pair.large, case.x, case.sequence)
+    streamed = in_blocks(whole, case.x, case.sequence, n_sequences)
+    cosine = np.linspace(-1, 1, case.pair.large.d_sae, dtype=np.float32)
+    spread = replace(case.similarity, max_cosine_large=cosine)
+
+    def everything(pair):
+        found, swaps = insertion_effects(pair, spread), swap_effects(pair, subgraphs)
+        yield from (found.delta_mse, found.standard_error**2, found.n_active)
+        yield from (swaps.delta_mse, swaps.standard_error**2, swaps.delta_l0)
+        yield np.array([found.mse_small, found.mse_large, swaps.mse_small, swaps.l0_small])
+        path = transition(pair, subgraphs)
+        yield np.array([path.mse_large, path.l0_large, path.n_tokens])
+        curve = threshold_curve(pair, spread)
+        yield from (path.mse, path.l0, path.n_latents, curve.mse, curve.l0)
+
+    at_once = list(everything(whole))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(stitching, "_ELEMENTS", elements)
+        for a, b in zip(at_once, everything(streamed), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
+
+
+def test_latents_that_never_fire_change_the_bias_alone():
+    case = make_case(3, ("relu", "relu"), 6, 8, 4, [5, 5], True)
+    case.pair.large.b_enc[2] = -1e6
+    pair = EvalPair.in_memory(case.pair.small, case.pair.large, case.x, case.sequence)
+    effects = insertion_effects(pair, case.similarity)
+    assert effects.n_active[2] == 0
+    alpha = 6 / 7
+    bias = alpha * pair.small.b_dec + (1 - alpha) * pair.large.b_dec
+    x_hat = pair.small.decode(pair.small.encode(case.x)) - pair.small.b_dec + bias
+    expected = (case.x - x_hat).square().mean() - effects.mse_small
+    np.testing.assert_allclose(effects.delta_mse[2], expected, **exact)
+
+
+def test_one_sequence_has_no_standard_error():
+    case = make_case(1, ("relu", "relu"), 3, 4, 3, [8], True)
+    assert np.isnan(insertion_effects(case.pair, case.similarity).standard_error).all()
+
+
+def test_a_transition_that_misses_the_larger_sae_is_an_error(monkeypatch):
+    case = make_case(5, ("relu", "relu"), 4, 6, 3, [6, 6], True)
+    operations, _ = transition_operations(case.subgraphs(0.5))
+    path = stitching.cumulative_effects(case.pair, operations)
+    missed = replace(path, mse=path.mse * 1.001)
+    monkeypatch.setattr(stitching, "cumulative_effects", lambda *_: missed)
+    with pytest.raises(StudyError, match="transition ends at MSE"):
+        transition(case.pair, case.subgraphs(0.5))

@@ -1,0 +1,1 @@
+"""A language model run up to the hook, and the activations that it leaves in shards."""

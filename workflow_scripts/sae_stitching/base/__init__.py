@@ -1,0 +1,1 @@
+"""What every other package stands on: errors for people, files that are whole, names, progress."""

@@ -1,0 +1,1 @@
+"""The explorer: a page on which every latent can be looked up."""

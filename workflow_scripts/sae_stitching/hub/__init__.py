@@ -1,0 +1,1 @@
+"""The Hugging Face hub: which commit, which files, and how to ask it patiently."""

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: the five architectures, their training, their codes, what they lose."""

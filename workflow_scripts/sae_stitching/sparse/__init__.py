@@ -1,0 +1,1 @@
+"""Sparse codes: which latents are active, and products that cost as much as those."""

@@ -1,0 +1,308 @@
+"""Find the active latents in dense pre-activations: the first thing that happens to them.
+
+    above              z_ti > threshold_i
+    largest_of_token   the k greatest of each token (TopK)
+    largest_of_batch   the (tokens × k) greatest of all (BatchTopK)
+
+PyTorch's topk and nonzero cost as much as the encoder's product that makes the pre-activations.
+On a CPU they are found here by a few passes over memory, compiled by Numba; elsewhere, and as the
+reference of the tests, by PyTorch. Ties are kept in the order of tokens and latents.
+
+Floating-point numbers are compared by their bits. Those of positive numbers are in order as
+integers, and with the others' bits flipped but for the sign those of all numbers are; so bfloat16,
+which NumPy does not know, needs no code of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numba import prange
+from torch import Tensor
+
+from sae_stitching.base.compiled import compiled
+from sae_stitching.sparse.codes import SparseCodes, SparsePattern, match_threads, starts_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_Map = Callable[[np.ndarray], np.ndarray] | None
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+# Blocks of tokens that threads take in turn.
+_BLOCKS = 16
+
+# Bits of a number that the histogram of a batch distinguishes, the sign left out, and the share
+# of the tokens by which it is estimated first.
+_HISTOGRAM_BITS = 15
+_N_BINS = 1 << _HISTOGRAM_BITS
+_SAMPLE_EVERY = 32
+
+# Pre-activations from which one pass over them, to leave out most, saves time on a GPU (H100).
+_ONE_PASS_FROM = 1 << 25
+
+
+def above(
+    z: Float[Tensor, "token d_sae"], threshold: Float[Tensor, " d_sae"] | float = 0.0
+) -> SparseCodes:
+    """Keep the pre-activations above a threshold.
+
+    Parameters
+    ----------
+    z : (token, d_sae) float
+    threshold : (d_sae) or number
+        Of each latent, rounded to the precision of `z`.
+    """
+    limits = torch.as_tensor(threshold, device=z.device).to(z.dtype).expand(z.shape[1])
+    if z.device.type != "cpu":
+        return SparseCodes.from_mask(z, z > limits)
+    # Adding zero makes −0 a +0, which have other bits.
+    bits, lowest = _bits(z), _bits(limits + 0.0)
+    if (lowest >= 0).all():
+        return _above(bits, lowest, z)
+    return _above(_in_order(bits), _in_order(lowest), z, _in_order)
+
+
+def largest_of_token(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
+    """Keep the k greatest pre-activations of each token, where they are positive.
+
+    Parameters
+    ----------
+    z : (token, d_sae) float
+    k
+        At most d_sae.
+    """
+    if z.device.type != "cpu":
+        return largest_of_token_reference(z, k)
+    n_tokens = len(z)
+    indices = np.empty((n_tokens, k), np.int64)
+    kept = np.empty((n_tokens, k), _bits(z).dtype)
+    counts = np.empty(n_tokens, np.int64)
+    match_threads()
+    _largest_of_token(_bits(z), k, indices, kept, counts)
+    if (counts < k).any():
+        filled = np.arange(k) < counts[:, None]
+        indices, kept = indices[filled], kept[filled]
+    return _codes(indices.reshape(-1), kept.reshape(-1), counts, z)
+
+
+def largest_of_batch(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
+    """Keep the (tokens × k) greatest pre-activations of the batch, where they are positive.
+
+    Parameters
+    ----------
+    z : (token, d_sae) float
+    k
+        At most d_sae.
+    """
+    n_keep = k * len(z)
+    if z.device.type != "cpu":
+        return largest_of_batch_reference(z, k)
+    bits = _bits(z)
+    least = _nth_greatest(bits, n_keep)
+    codes = _above(bits, np.full(z.shape[1], max(least - 1, 0), bits.dtype), z)
+    if len(codes) <= n_keep:
+        return codes
+    lowest = _floats(np.array([least], bits.dtype), z)[0]
+    tied = (codes.values == lowest.to(codes.values.dtype)).nonzero().squeeze(1)
+    keep = torch.ones(len(codes), dtype=torch.bool)
+    keep[tied[len(tied) - (len(codes) - n_keep) :]] = False
+    return codes.select(keep)
+
+
+def largest_of_token_reference(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
+    """`largest_of_token` by PyTorch, for any device; which of equal values it keeps is open."""
+    n_tokens, d_sae = z.shape
+    tokens = torch.arange(n_tokens, device=z.device)[:, None]
+    return SparseCodes.from_positions(z, (_greatest(z, k) + tokens * d_sae).reshape(-1))
+
+
+def largest_of_batch_reference(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
+    """`largest_of_batch` by PyTorch, for any device; which of equal values it keeps is open."""
+    return SparseCodes.from_positions(z, _greatest(z.reshape(1, -1), k * len(z))[0])
+
+
+def _greatest(z: Tensor, k: int) -> Tensor:
+    """Where the k greatest of each row are, in any order: (row, k).
+
+    PyTorch's topk goes through its input several times. With the columns in groups, the k greatest
+    are in the k groups whose maxima are greatest: one pass finds these, and topk has only their
+    members to go through. It has the fewest where both are as many.
+    """
+    n_columns = z.shape[1]
+    size = math.isqrt(n_columns // k)
+    if size < 2 or z.numel() < _ONE_PASS_FROM:
+        return z.topk(k, dim=1, sorted=False).indices
+    # A group is every n_groups-th column, so that neighbours are read together.
+    n_groups = n_columns // size
+    groups = z[:, : n_groups * size].unflatten(1, (size, n_groups))
+    chosen = groups.amax(1).topk(k, dim=1, sorted=False).indices
+    members = chosen[:, None] + n_groups * torch.arange(size, device=z.device)[:, None]
+    rest = torch.arange(n_groups * size, n_columns, device=z.device).expand(len(z), -1)
+    columns = torch.cat([members.flatten(1), rest], 1)
+    return columns.gather(1, z.gather(1, columns).topk(k, dim=1, sorted=False).indices)
+
+
+def _bits(z: Tensor) -> np.ndarray:
+    return z.detach().contiguous().view(_INTEGERS[z.element_size()]).numpy()
+
+
+def _in_order(bits: np.ndarray) -> np.ndarray:
+    # Integers in the order of the numbers: of negative ones all bits but the sign are flipped.
+    # Applied to its result it gives the bits again.
+    return bits ^ ((bits >> (8 * bits.itemsize - 1)) & np.iinfo(bits.dtype).max)
+
+
+def _floats(bits: np.ndarray, like: Tensor) -> Tensor:
+    values = torch.from_numpy(bits).view(like.dtype)
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+def _codes(indices: np.ndarray, kept: np.ndarray, counts: np.ndarray, z: Tensor) -> SparseCodes:
+    pattern = SparsePattern(
+        starts_of(torch.from_numpy(counts)), torch.from_numpy(indices), z.shape[1]
+    )
+    return SparseCodes(pattern, _floats(kept, z))
+
+
+def _above(bits: np.ndarray, limits: np.ndarray, z: Tensor, back: _Map = None) -> SparseCodes:
+    counts = np.empty(len(bits), np.int64)
+    match_threads()
+    _count_above(bits, limits, counts)
+    starts = starts_of(torch.from_numpy(counts))
+    indices = np.empty(int(starts[-1]), np.int64)
+    kept = np.empty(len(indices), bits.dtype)
+    _collect_above(bits, limits, starts.numpy(), indices, kept)
+    return _codes(indices, back(kept) if back else kept, counts, z)
+
+
+def _nth_greatest(bits: np.ndarray, n: int) -> int:
+    # Bits of the n-th greatest number, or 0 if it is not positive.
+    shift = max(8 * bits.itemsize - 1 - _HISTOGRAM_BITS, 0)
+    match_threads()
+    # Only numbers above a floor are counted. A sample says where it may be; where that turns out
+    # to be too high it is zero.
+    sampled = bits[::_SAMPLE_EVERY]
+    in_order = _histogram(sampled, shift, 0)[::-1].cumsum()
+    floor_from_top = int(np.searchsorted(in_order, 1.2 * n / _SAMPLE_EVERY))
+    floor = max(_N_BINS - 1 - floor_from_top, 0) << shift
+    from_top = _histogram(bits, shift, floor)[::-1].cumsum()
+    if from_top[-1] < n and floor > 0:
+        from_top = _histogram(bits, shift, 0)[::-1].cumsum()
+    if from_top[-1] < n:
+        return 0
+    bin_from_top = int(np.searchsorted(from_top, n))
+    if not shift:
+        return _N_BINS - 1 - bin_from_top
+    # Of wider numbers several lie in a bin.
+    n_above = int(from_top[bin_from_top - 1]) if bin_from_top else 0
+    inside = np.sort(bits[(bits >> shift) == _N_BINS - 1 - bin_from_top])
+    return int(inside[len(inside) - (n - n_above)])
+
+
+@compiled(parallel=True)
+def _count_above(bits, limits, counts):
+    for t in prange(len(bits)):
+        n = 0
+        for i in range(bits.shape[1]):
+            n += bits[t, i] > limits[i]
+        counts[t] = n
+
+
+@compiled(parallel=True)
+def _collect_above(bits, limits, starts, indices, kept):
+    n_tokens, d_sae = bits.shape
+    for block in prange(_BLOCKS):
+        position = np.empty(d_sae + 1, np.int32)
+        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
+            n = 0
+            for i in range(d_sae):
+                position[n] = i
+                n += bits[t, i] > limits[i]
+            for j in range(n):
+                indices[starts[t] + j] = position[j]
+                kept[starts[t] + j] = bits[t, position[j]]
+
+
+@compiled(parallel=True)
+def _largest_of_token(bits, k, indices, kept, counts):
+    n_tokens, d_sae = bits.shape
+    for block in prange(_BLOCKS):
+        position = np.empty(d_sae + 1, np.int32)
+        candidates = np.empty(d_sae, bits.dtype)
+        # Only what exceeds a floor can be among the k greatest, if as many do. That of a token
+        # is guessed from the tokens before it; where the guess is too high it is zero instead.
+        floor = 0
+        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
+            n = _collect(bits[t], floor, position)
+            if n < k and floor > 0:
+                n = _collect(bits[t], 0, position)
+            least, n_tied = 0, 0
+            if n >= k:
+                for j in range(n):
+                    candidates[j] = bits[t, position[j]]
+                least = _kth_greatest(candidates, n, k)
+                n_tied = k
+                for j in range(n):
+                    n_tied -= bits[t, position[j]] > least
+            m = 0
+            for j in range(n):
+                value = bits[t, position[j]]
+                if value > least or (value == least and n_tied > 0):
+                    n_tied -= value == least
+                    indices[t, m] = position[j]
+                    kept[t, m] = value
+                    m += 1
+            counts[t] = m
+            # Fall at once, rise slowly.
+            floor = min(least, floor + ((least - floor) >> 4)) if floor else least
+
+
+@compiled()
+def _collect(row, floor, position):
+    n = 0
+    for i in range(len(row)):
+        position[n] = i
+        n += row[i] > floor
+    return n
+
+
+@compiled()
+def _kth_greatest(values, n, k):
+    # Hoare's selection; reorders the first n values.
+    low, high, wanted = 0, n - 1, k - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if wanted <= j:
+            high = j
+        elif wanted >= i:
+            low = i
+        else:
+            break
+    return values[wanted]
+
+
+@compiled(parallel=True)
+def _histogram(bits, shift, floor):
+    n_tokens, d_sae = bits.shape
+    counts = np.zeros((_BLOCKS, _N_BINS), np.int64)
+    for block in prange(_BLOCKS):
+        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
+            for i in range(d_sae):
+                if bits[t, i] > floor:
+                    counts[block, bits[t, i] >> shift] += 1
+    return counts.sum(0)

@@ -1,0 +1,1 @@
+"""From where a text comes to the tokens of a study."""
