@@ -35,9 +35,10 @@ import job  # noqa: F401, sets how memory is allocated and how threads wait, as 
 import numpy as np
 import torch
 from sae_stitching.activations.shards import ActivationShards, create_activations
+from sae_stitching.base.record import write_record
 from sae_stitching.base.store import write_hdf5
 from sae_stitching.matching.decoder_similarity import load_similarity, write_similarity
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
@@ -211,7 +212,7 @@ def subgraphs(files: Files) -> dict[str, float]:
     at_floor = connected_subgraphs(found, FLOOR)
     seconds = time.process_time() - start
     at_theta = connected_subgraphs(found, THETA)
-    write_subgraphs(at_theta, files.subgraphs, **ORIGIN)
+    write_record(at_theta, files.subgraphs, **ORIGIN)
     return {
         "edges": len(found.edge_cosine),
         "cpu_at_floor": seconds,

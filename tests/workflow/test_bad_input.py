@@ -29,6 +29,7 @@ from job import job
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.base.record import write_record
 from sae_stitching.base.store import write_hdf5
 from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.figure5 import figure5, figure5_table
@@ -43,7 +44,7 @@ from sae_stitching.matching.decoder_similarity import (
     unit_rows,
     write_similarity,
 )
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, read_rows
 from sae_stitching.saes.sae import SAE, read_sae, save_sae
@@ -117,7 +118,7 @@ def make_study() -> None:
         encode_shards(read_sae(f"{name}.h5"), ["eval.h5"], f"codes_{name}.h5", **ORIGIN)
     compare("small", "large", "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
     with opened() as pair:
         found = insertion_effects(pair, load_similarity("similarity.h5"))
     write_insertions(found, "insertions.h5", **ORIGIN)
@@ -271,7 +272,7 @@ def insert(**changes: str) -> None:
 def group(threshold: float = 0.5) -> None:
     """Rule subgraphs."""
     found = connected_subgraphs(load_similarity("similarity.h5", study="test"), threshold)
-    write_subgraphs(found, "out.h5", **ORIGIN)
+    write_record(found, "out.h5", **ORIGIN)
 
 
 def stitch(**parts: dict[str, Any]) -> None:
@@ -385,7 +386,7 @@ def save_dataset(folder: str) -> None:
 def group_of(small: str, large: str) -> None:
     compare(small, large, "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
 
 
 def trained_from(checkpoint: str) -> None:

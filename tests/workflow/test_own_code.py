@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sae_stitching.matching.subgraphs import Subgraphs, write_subgraphs
+from sae_stitching.base.record import write_record
+from sae_stitching.matching.subgraphs import Subgraphs
 from sae_stitching.stitching.insertions import Insertions, write_insertions
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def write_inputs(folder: Path) -> None:
     write_insertions(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
     alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
-    write_subgraphs(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
+    write_record(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
 
 
 @dataclass
