@@ -186,7 +186,7 @@ def test_a_record_in_pieces_is_checked_at_the_end(tmp_path):
         ({"kind": np.zeros(3)}, "kind is float64, expected int8"),
         (
             {"kind": np.zeros(4, np.int8)},
-            "kind has shape (4), expected (3), (d_large) as in cosine",
+            "kind has shape (4,), expected (3,) for (d_large)",
         ),
         ({"n_tokens": 1.5}, "attribute n_tokens is np.float64(1.5), expected int"),
     ],
@@ -231,21 +231,25 @@ def without(name, group=None):
         (replaced("best/mse", np.float32([0, 1, 2, 3])), "best/mse is float32, expected float64"),
         (
             replaced("best/mse", np.zeros(3)),
-            "best/mse has shape (3), expected (4), (latent+1) as in best/latents",
+            "best/mse has shape (3,), expected (4,) for (latent+1)",
         ),
         (
             replaced("x", np.zeros(3, np.float16)),
-            "x has shape (3), expected (2), (d_small) as in cosine",
+            "x has shape (3,), expected (2,) for (d_small)",
         ),
         (
             replaced("cosine", np.zeros(3, np.float32)),
-            "cosine has shape (3), expected (3, d_small), (d_large, d_small)",
+            "cosine has shape (3,), expected (3, 2) for (d_large, d_small)",
         ),
         (
             replaced("edges/ends", np.zeros((4, 3), np.int32)),
-            "edges/ends has shape (4, 3), expected (4, 2), (edge, 2)",
+            "edges/ends has shape (4, 3), expected (4, 2) for (edge, 2)",
         ),
-        (replaced("far/mse", np.zeros(0)), "far/mse has shape (0), expected (2), (latent+1)"),
+        (
+            replaced("edges/ends", np.zeros(4, np.int32)),
+            "edges/ends has shape (4,), expected (edge, 2) for (edge, 2)",
+        ),
+        (replaced("far/mse", np.zeros(0)), "far/mse has shape (0,), expected (2,) for (latent+1)"),
         (attribute("name", 3), "attribute name is np.int64(3), expected str"),
         (attribute("floor", "much"), "attribute floor is 'much', expected float"),
         (attribute("n_tokens", 3.0), "attribute n_tokens is np.float64(3.0), expected int"),

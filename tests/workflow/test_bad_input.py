@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.corpus import write_corpus
 from helpers.oracle import random_sae
 from helpers.shards import HOOK, MODEL, write_shard
 from job import job
@@ -30,7 +31,6 @@ from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.base.record import write_record
-from sae_stitching.base.store import write_hdf5
 from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.figure13 import figure13, figure13_table
@@ -122,9 +122,7 @@ def make_study() -> None:
     with opened() as pair:
         found = insertion_effects(pair, load_similarity("similarity.h5"))
     write_insertions(found, "insertions.h5", **ORIGIN)
-    with write_hdf5("tokens.h5", format="tokens", **ORIGIN) as file:
-        for split in ("train", "eval"):
-            file[f"{split}/tokens"] = np.full((4, CONTEXT), 65, dtype=np.int32)
+    write_corpus("tokens.h5", train=np.full((4, CONTEXT), 65))
 
 
 def compare(small: str, large: str, path: str) -> None:
@@ -968,12 +966,12 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     # SAEs of the study
     (
-        "small.h5: tensor W_dec is missing; delete it and run again",
+        "small.h5: W_dec is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("W_dec")),
         encode,
     ),
     (
-        "small.h5: tensor b_enc is missing; delete it and run again",
+        "small.h5: b_enc is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("b_enc")),
         encode,
     ),
@@ -983,12 +981,13 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         encode,
     ),
     (
-        "small.h5: W_enc has shape (12, 8), expected (8, 12); delete it and run again",
+        "small.h5: W_enc has shape (12, 8), expected (8, 12) for (d_model, d_sae); delete it and "
+        "run again",
         lambda: set_hdf5("small.h5", replaced("W_enc", np.transpose)),
         encode,
     ),
     (
-        "small.h5: b_enc has shape (11,), expected (12,); delete it and run again",
+        "small.h5: b_enc has shape (11,), expected (12,) for (d_sae); delete it and run again",
         lambda: set_hdf5("small.h5", replaced("b_enc", lambda b: b[1:])),
         encode,
     ),

@@ -25,10 +25,10 @@ reads what is stored loads neither torch, which takes seconds, nor jaxtyping.
 from __future__ import annotations
 
 import inspect
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Protocol, TypeVar, dataclass_transform, get_args, get_origin
@@ -54,14 +54,20 @@ class Array:
     """What an annotation says of a dataset: its types, one of which it has, and its dimensions."""
 
     types: tuple[str, ...]
-    dimensions: tuple[str, ...]
+    shape: str
     optional: bool = False
 
     def __or__(self, other: Array | None) -> Array:
         if other is None:
-            return Array(self.types, self.dimensions, True)
-        assert other.dimensions == self.dimensions, "one dataset has the same dimensions always"
-        return Array(self.types + other.types, self.dimensions, self.optional)
+            return replace(self, optional=True)
+        assert other.shape == self.shape, "whatever its type, a dataset has the same dimensions"
+        return replace(self, types=self.types + other.types)
+
+    @property
+    def dimensions(self) -> list[tuple[str, int]]:
+        """Name of each dimension, and by how much it is longer than that."""
+        parts = (dimension.partition("+") for dimension in self.shape.split(", "))
+        return [(name, int(more or 0)) for name, _, more in parts]
 
 
 class _Type:
@@ -71,7 +77,7 @@ class _Type:
         self._name = name
 
     def __getitem__(self, arguments: tuple[Any, str]) -> Array:
-        return Array((self._name,), tuple(arguments[1].split()))
+        return Array((self._name,), ", ".join(arguments[1].split()))
 
 
 _TYPES: dict[str, Any] = {
@@ -82,8 +88,6 @@ _TYPES: dict[str, Any] = {
 
 #: Types of attributes, and the kinds of NumPy's that may be stored for each.
 _ATTRIBUTES = {bool: "b", int: "iu", float: "fiu", str: "U"}
-
-_DIMENSION = re.compile(r"(?P<name>[a-z]\w*)(?:\+(?P<more>\d+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -224,8 +228,6 @@ def _derived(cls: type, names: Sequence[str]) -> Iterator[Entry]:
 def _entry(cls: type, field: str, annotation: Any, *, name: str | None, **said: Any) -> Entry:
     said["name"] = field if name is None else name
     if isinstance(annotation, Array):
-        for dimension in annotation.dimensions:
-            assert dimension.isdigit() or _DIMENSION.fullmatch(dimension), (cls, field, dimension)
         return Entry(field, kind=annotation, optional=annotation.optional, **said)
     arguments = get_args(annotation)
     if get_origin(annotation) is Mapping:
@@ -278,7 +280,7 @@ def create_record(
     options = {"version": layout.version, "study": study, "provenance": provenance}
     with write_hdf5(path, format=layout.format, **options) as file:
         yield file
-        _taken(cls, _Source(path, file, "report this as a bug"))
+        _Source(path, file, "report this as a bug").record(cls, whole=False)
 
 
 def _put(file: Any, value: Any, group: str) -> None:
@@ -315,7 +317,7 @@ def loader(name: str, cls: type[T]) -> Load[T]:
 
     def load(path: str | Path, *, study: str | None = None) -> T:
         with _opened(cls, path, study) as source:
-            return _taken(cls, source, whole=True)
+            return source.record(cls, whole=True)
 
     load.__name__ = load.__qualname__ = name
     load.__module__ = cls.__module__
@@ -354,48 +356,121 @@ def open_record(cls: type, path: str | Path, *, study: str | None = None) -> Ite
         As the function that `loader` makes.
     """
     with _opened(cls, path, study) as source:
-        yield _taken(cls, source)
+        yield source.record(cls, whole=False)
 
 
 class _Source:
-    """Datasets and attributes of a file, or of a file as it would be in today's version."""
+    """Datasets and attributes of a file, or of an older one as they would be in today's version."""
 
     def __init__(
         self, path: str | Path, file: Any, remedy: str, migrated: Content | None = None
     ) -> None:
         self._path, self._file, self._remedy, self._migrated = path, file, remedy, migrated
 
-    def has(self, name: str, kind: Any) -> bool:
+    def record(self, cls: type[T], group: str = "", *, whole: bool, checked: bool = False) -> T:
+        """Take the record of a group and check it; with `whole`, its arrays are read."""
+        if not checked:
+            self._check(cls, group)
+        found = {}
+        for entry in layout_of(cls).entries:
+            name = f"{group}{entry.name}"
+            if entry.derived:
+                continue
+            if entry.mapping:
+                keys = entry.keys or [str(key) for key in self._attribute(name)]
+                found[entry.field] = {
+                    key: self.record(entry.kind, f"{group}{key}/", whole=whole) for key in keys
+                }
+            elif entry.optional and not self._has(name, entry.kind):
+                found[entry.field] = None
+            elif isinstance(entry.kind, Array):
+                dataset = self._dataset(name)
+                found[entry.field] = dataset[...] if whole else dataset
+            elif entry.kind in _ATTRIBUTES:
+                found[entry.field] = self._scalar(name, entry.kind)
+            else:
+                beside = not entry.name
+                place = group if beside else f"{name}/"
+                found[entry.field] = self.record(entry.kind, place, whole=whole, checked=beside)
+        return cls(**found)
+
+    def _check(self, cls: type, group: str) -> None:
+        """Check types and shapes; a dimension has the size that most datasets give it."""
+        arrays = [
+            (name, kind, self._dataset(name))
+            for name, kind in _arrays(cls, group)
+            if not kind.optional or self._has(name, kind)
+        ]
+        found: dict[str, Counter[int]] = {}
+        for _, kind, dataset in arrays:
+            for (dimension, more), size in zip(kind.dimensions, dataset.shape, strict=False):
+                if dataset.ndim == len(kind.dimensions):
+                    found.setdefault(dimension, Counter())[size - more] += 1
+        sizes = {dimension: counter.most_common(1)[0][0] for dimension, counter in found.items()}
+        for name, kind, dataset in arrays:
+            stored_as = "text" if h5py.check_string_dtype(dataset.dtype) else str(dataset.dtype)
+            if stored_as not in kind.types:
+                raise self._wrong(f"{name} is {stored_as}, expected {' or '.join(kind.types)}")
+            expected = [
+                dimension
+                if dimension.isdigit() or dimension not in sizes
+                else sizes[dimension] + more
+                for dimension, more in kind.dimensions
+            ]
+            shape, wanted = _shape(dataset.shape), _shape(expected)
+            if shape != wanted:
+                raise self._wrong(f"{name} has shape {shape}, expected {wanted} for ({kind.shape})")
+
+    def _has(self, name: str, kind: Any) -> bool:
         if self._migrated is not None:
             return name in self._migrated
-        group, _, key = name.rpartition("/")
         if isinstance(kind, Array):
             return name in self._file
+        group, _, key = name.rpartition("/")
         return key in self._file.attributes(group or "/")
 
-    def dataset(self, name: str) -> Any:
+    def _dataset(self, name: str) -> Any:
         with self._missing(name):
             found = (self._file if self._migrated is None else self._migrated)[name]
         if not hasattr(found, "dtype"):
-            raise self.wrong(f"{name} is not a dataset")
+            raise self._wrong(f"{name} is not a dataset")
         return found
 
-    def attribute(self, name: str) -> Any:
+    def _attribute(self, name: str) -> Any:
         with self._missing(f"attribute {name}"):
             if self._migrated is not None:
                 return self._migrated[name]
             group, _, key = name.rpartition("/")
             return self._file.attributes(group or "/")[key]
 
+    def _scalar(self, name: str, kind: type) -> Any:
+        found = self._attribute(name)
+        if np.shape(found) or np.asarray(found).dtype.kind not in _ATTRIBUTES[kind]:
+            raise self._wrong(f"attribute {name} is {found!r}, expected {kind.__name__}")
+        return kind(found)
+
     @contextmanager
     def _missing(self, what: str) -> Iterator[None]:
         try:
             yield
         except KeyError:
-            raise self.wrong(f"{what} is missing") from None
+            raise self._wrong(f"{what} is missing") from None
 
-    def wrong(self, what: str) -> StudyError:
+    def _wrong(self, what: str) -> StudyError:
         return StudyError(f"{self._path}: {what}; {self._remedy}")
+
+
+def _shape(sizes: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, sizes))}{',' * (len(sizes) == 1)})"
+
+
+def _arrays(cls: type, group: str) -> Iterator[tuple[str, Array]]:
+    """Datasets of a record, and of those whose fields lie beside its own."""
+    for entry in layout_of(cls).entries:
+        if isinstance(entry.kind, Array):
+            yield f"{group}{entry.name}", entry.kind
+        elif not entry.name:
+            yield from _arrays(entry.kind, group)
 
 
 @contextmanager
@@ -421,64 +496,3 @@ def _content(file: Any) -> Content:
 
     file.visititems(visit)
     return found
-
-
-def _taken(cls: type[T], source: _Source, *, whole: bool = False) -> T:
-    """Take a record from a file, and check it; with `whole`, arrays are read."""
-
-    def taken(cls: type, group: str, sizes: dict[str, tuple[int, str]]) -> Any:
-        arguments = {}
-        for entry in layout_of(cls).entries:
-            name = f"{group}{entry.name}"
-            if entry.derived:
-                continue
-            if entry.mapping:
-                keys = entry.keys or [str(key) for key in source.attribute(name)]
-                arguments[entry.field] = {
-                    key: taken(entry.kind, f"{group}{key}/", {}) for key in keys
-                }
-            elif entry.optional and not source.has(name, entry.kind):
-                arguments[entry.field] = None
-            elif isinstance(entry.kind, Array):
-                found = source.dataset(name)
-                if complaint := _array_complaint(entry.kind, name, found, sizes):
-                    raise source.wrong(f"{name} {complaint}")
-                arguments[entry.field] = found[...] if whole else found
-            elif entry.kind in _ATTRIBUTES:
-                found = source.attribute(name)
-                if np.shape(found) or np.asarray(found).dtype.kind not in _ATTRIBUTES[entry.kind]:
-                    expected = entry.kind.__name__
-                    raise source.wrong(f"attribute {name} is {found!r}, expected {expected}")
-                arguments[entry.field] = entry.kind(found)
-            else:
-                inner = (f"{name}/", {}) if entry.name else (group, sizes)
-                arguments[entry.field] = taken(entry.kind, *inner)
-        return cls(**arguments)
-
-    return taken(cls, "", {})
-
-
-def _array_complaint(kind: Array, name: str, found: Any, sizes: dict[str, tuple[int, str]]) -> str:
-    """What is wrong with a dataset, if anything; `sizes` has those of the dimensions so far."""
-    stored_as = "text" if h5py.check_string_dtype(found.dtype) else str(found.dtype)
-    if stored_as not in kind.types:
-        return f"is {stored_as}, expected {' or '.join(kind.types)}"
-    expected, others = [], []
-    for place, dimension in enumerate(kind.dimensions):
-        parts = _DIMENSION.fullmatch(dimension)
-        if parts is None:
-            expected.append(dimension)
-            continue
-        more = int(parts["more"] or 0)
-        if parts["name"] not in sizes and place < found.ndim and found.shape[place] >= more:
-            sizes[parts["name"]] = found.shape[place] - more, name
-        size, origin = sizes.get(parts["name"], (None, name))
-        expected.append(dimension if size is None else str(size + more))
-        others += [origin] if origin not in (*others, name) else []
-    if list(map(str, found.shape)) == expected:
-        return ""
-    shape, wanted, names = (
-        ", ".join(map(str, s)) for s in (found.shape, expected, kind.dimensions)
-    )
-    where = f" as in {' and '.join(others)}" if others else ""
-    return f"has shape ({shape}), expected ({wanted}), ({names}){where}"
