@@ -43,11 +43,11 @@ from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
-from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.swaps import swap_effects, write_swaps
-from sae_stitching.stitching.threshold import threshold_curve, write_threshold_curve
-from sae_stitching.stitching.transitions import transition, write_transition_step
+from sae_stitching.stitching.swaps import swap_effects
+from sae_stitching.stitching.threshold import threshold_curve
+from sae_stitching.stitching.transitions import transition
 
 D_SMALL, D_LARGE, D_MODEL, N_TOKENS, L0 = 49152, 98304, 768, 1_000_000, 44
 CONTEXT = 127  # tokens of a sequence, the first left out
@@ -282,7 +282,7 @@ def insertions(files: Files) -> dict[str, float]:
     found = load_similarity(files.similarity)
     with open_pair(files) as pair:
         effects = insertion_effects(pair, found)
-    write_insertions(effects, files.result, **ORIGIN)
+    write_record(effects, files.result, **ORIGIN)
     return {"mse_small": effects.mse_small, "mse_large": effects.mse_large}
 
 
@@ -291,7 +291,7 @@ def swaps(files: Files) -> dict[str, float]:
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
         effects = swap_effects(pair, found)
-    write_swaps(effects, files.result, **ORIGIN)
+    write_record(effects, files.result, **ORIGIN)
     return {"components": found.n_components}
 
 
@@ -300,7 +300,7 @@ def threshold(files: Files) -> dict[str, float]:
     found = load_similarity(files.similarity)
     with open_pair(files) as pair:
         curve = threshold_curve(pair, found)
-    write_threshold_curve(curve, files.result, **ORIGIN)
+    write_record(curve, files.result, **ORIGIN)
     return {"points": len(curve.theta)}
 
 
@@ -309,7 +309,7 @@ def transition_step(files: Files) -> dict[str, float]:
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
         step = transition(pair, found)
-    write_transition_step(step, files.result, **ORIGIN)
+    write_record(step, files.result, **ORIGIN)
     return {"operations": len(step.kind) - 1}
 
 

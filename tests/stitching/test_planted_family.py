@@ -20,7 +20,7 @@ from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, save_sae
-from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects, load_insertions
 from sae_stitching.stitching.pairs import open_pair
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.swaps import swap_effects
@@ -87,7 +87,7 @@ def family(tmp_path_factory):
     write_record(subgraphs, folder / "subgraphs.h5", **ORIGIN)
     with open_pair(files, study="test") as pair:
         found = insertion_effects(pair, similarity)
-    write_insertions(found, folder / "insertions.h5", **ORIGIN)
+    write_record(found, folder / "insertions.h5", **ORIGIN)
     return SimpleNamespace(
         **saes,
         x=x,

@@ -50,7 +50,7 @@ from sae_stitching.saes.evaluation import evaluate, read_rows
 from sae_stitching.saes.sae import SAE, read_sae, save_sae
 from sae_stitching.saes.training import Trainer
 from sae_stitching.stitching.effects import EvalPair
-from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects, load_insertions
 from sae_stitching.stitching.pairs import open_pair
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.roc import novelty_roc
@@ -121,7 +121,7 @@ def make_study() -> None:
     write_record(found, "subgraphs.h5", **ORIGIN)
     with opened() as pair:
         found = insertion_effects(pair, load_similarity("similarity.h5"))
-    write_insertions(found, "insertions.h5", **ORIGIN)
+    write_record(found, "insertions.h5", **ORIGIN)
     write_corpus("tokens.h5", train=np.full((4, CONTEXT), 65))
 
 
@@ -264,7 +264,7 @@ def insert(**changes: str) -> None:
     with opened(**changes) as pair:
         saes = {"small": pair.small, "large": pair.large}
         found = load_similarity("similarity.h5", study="test", **saes)
-        write_insertions(insertion_effects(pair, found), "out.h5", **ORIGIN)
+        write_record(insertion_effects(pair, found), "out.h5", **ORIGIN)
 
 
 def group(threshold: float = 0.5) -> None:
@@ -929,11 +929,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         classify,
     ),
     (
-        (
-            "insertions.h5: insertions: delta_mse (20,), standard_error (20,), n_active (20,), "
-            "max_cosine (19,) must be one value a latent of the same larger SAE; delete the "
-            "insertions and run again"
-        ),
+        "insertions.h5: max_cosine has shape (19,), expected (20,) for (d_large); delete it and run "
+        "again",
         lambda: set_hdf5("insertions.h5", replaced("max_cosine", lambda v: v[1:])),
         classify,
     ),

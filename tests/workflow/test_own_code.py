@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from sae_stitching.base.record import write_record
 from sae_stitching.matching.subgraphs import Subgraphs
-from sae_stitching.stitching.insertions import Insertions, write_insertions
+from sae_stitching.stitching.insertions import Insertions
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "envs", "presets", "profiles", "report", "rules", "schemas")
@@ -46,7 +46,7 @@ def write_inputs(folder: Path) -> None:
     where = folder / "results" / "tiny"
     counts, cosines = np.full(64, 9), np.linspace(0, 1, 64, dtype=np.float32)
     insertions = Insertions(DELTA_MSE, np.full(64, 0.1), counts, cosines, 1.0, 0.5, 99)
-    write_insertions(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
+    write_record(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
     alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
     write_record(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
