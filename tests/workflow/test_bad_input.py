@@ -691,7 +691,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     (
         (
             "tokens.h5: not a readable HDF5 file (Unable to synchronously open file "
-            "(truncated file: eof = 3332, sblock->base_addr = 0, stored_eof = 6664)); delete "
+            "(truncated file: eof = 3352, sblock->base_addr = 0, stored_eof = 6704)); delete "
             "it and run again"
         ),
         lambda: truncate("tokens.h5"),
@@ -929,8 +929,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         classify,
     ),
     (
-        "insertions.h5: max_cosine has shape (19,), expected (20,) for (d_large); delete it and run "
-        "again",
+        "insertions.h5: max_cosine has shape (19,), expected (20,) for (d_large); delete it and "
+        "run again",
         lambda: set_hdf5("insertions.h5", replaced("max_cosine", lambda v: v[1:])),
         classify,
     ),
