@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class Shard:
     """Activations of one shard of a split, in the order of sequence and position.
 
-    They lie in chunks of 64 tokens with HDF5's checksum and no compression, so that random rows are
-    read at the speed of the disk.
+    They lie in chunks of 64 tokens with HDF5's checksum and no compression, as training reads them.
     """
 
     hook: str

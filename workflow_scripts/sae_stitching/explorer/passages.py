@@ -25,7 +25,7 @@ class Passages:
     """The most active tokens of every latent, the strongest first, one a sequence at most."""
 
     sequence: Int32[np.ndarray, "d_sae passage"]
-    """Sequence of the token in the eval split; −1 where the latent is active in fewer."""
+    """Sequence of the token in the eval split; −1 where the latent is active in fewer sequences."""
     position: Int32[np.ndarray, "d_sae passage"]
     """Place of the token in its sequence; −1 where there is none."""
     activation: Float32[np.ndarray, "d_sae passage"]

@@ -32,7 +32,7 @@ class Codes:
     indptr: Int64[np.ndarray, " token+1"]
     """Where each token's entries begin."""
     indices: Int32[np.ndarray, " entry"]
-    """Active latents of each token, ascending."""
+    """Active latents of each token."""
     values: Float32[np.ndarray, " entry"]
     """Their activations."""
 
