@@ -392,3 +392,17 @@ def test_neither_torch_nor_jaxtyping_is_loaded_for_what_is_stored(tmp_path):
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_a_record_may_extend_another(tmp_path):
+    @record("longer", "longer.h5")
+    class Longer(Walk):
+        l0: Float64[np.ndarray, " latent+1"]
+
+    value, path = Longer(np.arange(2), np.ones(3), True, np.zeros(3)), tmp_path / "1.h5"
+    write_record(value, path, **ORIGIN)
+    assert plain(loader("load", Longer)(path)) == plain(value)
+    with h5py.File(path) as file:
+        assert sorted(file) == ["l0", "latents", "mse"] and bool(file.attrs["steady"])
+    with pytest.raises(StudyError, match=r"l0 has shape \(2,\), expected \(3,\) for \(latent\+1\)"):
+        write_record(Longer(np.arange(2), np.ones(3), True, np.zeros(2)), path, **ORIGIN)
