@@ -66,14 +66,12 @@ def table(rows: list[Row]) -> str:
 
 def marked(description: str) -> str:
     """Description with paths, names with an underscore and keys of the config as code."""
-    words = r"[^\s,;:()]*(?:[_/*<]|(?<=[a-z])\.(?=[a-z]))[^\s,;:()]*[^\s,;:().]"
+    words = r"[^\s,;:()]*(?:[_/*<]|(?<=[a-z]{2})\.(?=[a-z]{2}))[^\s,;:()]*[^\s,;:().]"
     return re.sub(words, lambda match: f"`{match[0]}`", description)
 
 
 def default(rule: Rule, required: bool) -> str:
     """Default of a key, in YAML."""
-    if "const" in rule:
-        return f"`{rule['const']}`"
     if "default" not in rule:
         return "required" if required else "–"
     written = yaml.safe_dump(rule["default"], default_flow_style=True, allow_unicode=True)

@@ -102,6 +102,7 @@ def test_the_reference_says_ranges_in_words_of_its_own():
     # A name in angle brackets would be taken for HTML, and two asterisks for bold.
     assert "`results/<study>/`" in made
     assert "`corpus/**/*.txt`" in made
+    assert "`e.g" not in made
     assert set(language_model.POINTS) <= set(re.findall(r"hook_[a-z_]+", made))
 
 
