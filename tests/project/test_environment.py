@@ -152,7 +152,7 @@ def test_the_changelog_ends_in_this_version():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     heads = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
     versions = [re.fullmatch(r"\[(.+?)\](?: - \d{4}-\d\d-\d\d)?", head)[1] for head in heads]
-    assert [version for version in versions if version != "Unreleased"][0] == __version__
+    assert next(version for version in versions if version != "Unreleased") == __version__
     kinds = set(re.findall(r"^### (.+)$", changelog, re.MULTILINE))
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
