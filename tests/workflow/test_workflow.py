@@ -261,7 +261,7 @@ def spare(away, tmp_path) -> Run:
 
 
 def result_files() -> set[str]:
-    """Files that the README promises, without logs and benchmarks."""
+    """Files that docs/results.md promises, without logs and benchmarks."""
     figures = [
         "significance",
         "orders",
