@@ -94,9 +94,3 @@ def test_the_formats_are_those_of_the_records():
     for path in formats.LIBRARY.rglob("*.py"):
         if path.name not in ("store.py", "record.py"):
             assert "write_hdf5(" not in path.read_text(encoding="utf-8"), path
-
-
-def test_every_link_between_pages_leads_somewhere():
-    for page in DOCS.glob("*.md"):
-        for target in re.findall(r"\]\((\w[\w/.-]*)\)", page.read_text(encoding="utf-8")):
-            assert (DOCS / target).exists(), (page, target)
