@@ -5,8 +5,7 @@ from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.matching.decoder_similarity import load_similarity
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.saes.sae import read_sae
-from sae_stitching.stitching.effects import EvalPair
-from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.pairs import EvalPair, open_pair
 from sae_stitching.stitching.selection_orders import (
     Selection,
     insertion_orders,

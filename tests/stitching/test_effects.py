@@ -14,8 +14,8 @@ from sae_stitching.matching.decoder_similarity import Similarity, similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.sae import ARCHITECTURES
 from sae_stitching.stitching import effects as stitching
-from sae_stitching.stitching.effects import EvalBlock, EvalPair
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalBlock, EvalPair
 from sae_stitching.stitching.swaps import swap_effects
 from sae_stitching.stitching.threshold import threshold_curve
 from sae_stitching.stitching.transitions import (
@@ -127,6 +127,7 @@ def test_swaps_equal_brute_force(case, threshold):
     none1 = np.zeros(case.pair.large.d_sae, bool)
     base = case.stitched.squared_errors(all0, none1)
     assert len(effects.delta_mse) == subgraphs.n_components
+    assert effects.delta_mse.dtype == effects.delta_l0.dtype == np.float64  # also where none is
     for c in range(subgraphs.n_components):
         keep0, keep1 = subgraphs.component_small != c, subgraphs.component_large == c
         change = (case.stitched.squared_errors(keep0, keep1) - base) / case.pair.small.d_model

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.sae import SAE
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.selection_orders import (
     ORDERS,
     Selection,

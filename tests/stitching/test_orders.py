@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.stitching import orders as orders_module
-from sae_stitching.stitching.effects import Operations, cumulative_effects, independent_effects
+from sae_stitching.stitching.effects import cumulative_effects, independent_effects
+from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.orders import OrderSums
 from sae_stitching.stitching.random_insertion import (
     load_random_insertion,
@@ -32,8 +32,8 @@ exact = {"rtol": 1e-8, "atol": 1e-10}
 
 def reordered(operations, order):
     """The operations of `order` alone, numbered in that order."""
-    number = torch.full((operations.n + 1,), -1)
-    number[torch.from_numpy(order)] = torch.arange(len(order))
+    number = np.full(operations.n + 1, -1)
+    number[order] = np.arange(len(order))
     return Operations(number[operations.small], number[operations.large], len(order))
 
 

@@ -15,9 +15,10 @@ from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.sae import ARCHITECTURES, load_decoder, read_sae, save_sae
 from sae_stitching.stitching import stitched as stitched_module
-from sae_stitching.stitching.effects import EvalPair, cumulative_effects
+from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.stitched import (
     StitchedSAE,

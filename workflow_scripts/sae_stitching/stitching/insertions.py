@@ -11,13 +11,14 @@ import numpy as np
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.stitching.operations import Operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 _OF_LATENTS = ("delta_mse", "standard_error", "n_active", "max_cosine")
 
@@ -105,13 +106,11 @@ def insertion_effects(
     >>> found.mse_small, found.delta_mse.tolist(), found.max_cosine.tolist()
     (0.25, [0.25, -0.25], [1.0, 0.0])
     """
-    import torch
+    from sae_stitching.stitching.effects import independent_effects
 
-    from sae_stitching.stitching.effects import Operations, independent_effects
-
-    similarity.check_sizes(pair.small.d_sae, pair.large.d_sae)
-    small = torch.full((pair.small.d_sae,), -1)
-    operations = Operations(small, torch.arange(pair.large.d_sae), pair.large.d_sae)
+    d_small, d_large = pair.small.d_sae, pair.large.d_sae
+    similarity.check_sizes(d_small, d_large)
+    operations = Operations.insertions(np.arange(d_large), d_small, d_large)
     effects = independent_effects(pair, operations, label)
     return Insertions(
         effects.delta_mse,

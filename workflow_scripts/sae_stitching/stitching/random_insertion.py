@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.stitching.operations import Operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 GROUPS = ("novel", "reconstruction")
 
@@ -63,14 +64,11 @@ def random_insertion(
     label
         Names the work in the log.
     """
-    import torch
-
-    from sae_stitching.stitching.effects import Operations
     from sae_stitching.stitching.orders import OrderSums
 
     generator = np.random.default_rng(seed)
     d_large = pair.large.d_sae
-    operations = Operations(torch.full((pair.small.d_sae,), -1), torch.arange(d_large), d_large)
+    operations = Operations.insertions(np.arange(d_large), pair.small.d_sae, d_large)
     sums = OrderSums(pair, operations, label)
     groups = [np.flatnonzero(novel), np.flatnonzero(~novel)]
     orders = [order for group in groups for order in random_orders(group, n_orders, generator)]

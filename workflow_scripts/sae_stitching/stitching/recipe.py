@@ -17,9 +17,9 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.matching.decoder_similarity import novel_latents, similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.sae import SAE
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.stitched import StitchedSAE, inference_threshold, with_threshold
 from sae_stitching.stitching.swaps import swap_effects
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.stitching.operations import Operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 ORDERS = ("cosine", "effect", "greedy")
 
@@ -112,15 +113,11 @@ def walk(pair: EvalPair, latents: np.ndarray, label: str = "insertions") -> Inse
     label
         Names the work in the log.
     """
-    import torch
+    from sae_stitching.stitching.effects import cumulative_effects
 
-    from sae_stitching.stitching.effects import Operations, cumulative_effects
-
-    large = np.full(pair.large.d_sae, -1)
-    large[latents] = np.arange(len(latents))
-    none = torch.full((pair.small.d_sae,), -1)
-    path = cumulative_effects(pair, Operations(none, torch.from_numpy(large), len(latents)), label)
-    return InsertionOrder(latents, path.mse, path.l0)
+    operations = Operations.insertions(latents, pair.small.d_sae, pair.large.d_sae)
+    found = cumulative_effects(pair, operations, label)
+    return InsertionOrder(latents, found.mse, found.l0)
 
 
 def write_selection(

@@ -11,12 +11,13 @@ import numpy as np
 
 from sae_stitching.base.store import read_hdf5, write_hdf5
 from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.operations import Operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from sae_stitching.stitching.effects import EvalPair, Operations
+    from sae_stitching.stitching.pairs import EvalPair
 
 _OF_COMPONENTS = ("delta_mse", "standard_error", "delta_l0", "n_small", "n_large")
 
@@ -53,13 +54,9 @@ class Swaps:
 
 def swap_operations(subgraphs: Subgraphs) -> Operations:
     """One operation a connected subgraph: its small latents go, its large ones come."""
-    import torch
-
-    from sae_stitching.stitching.effects import Operations
-
     return Operations(
-        torch.from_numpy(subgraphs.component_small).long(),
-        torch.from_numpy(subgraphs.component_large).long(),
+        subgraphs.component_small.astype(np.int64),
+        subgraphs.component_large.astype(np.int64),
         subgraphs.n_components,
     )
 
@@ -107,8 +104,8 @@ def swap_effects(pair: EvalPair, subgraphs: Subgraphs, label: str = "swaps") -> 
         effects.delta_mse,
         effects.standard_error,
         effects.delta_l0,
-        operations.n_small.numpy(),
-        operations.n_large.numpy(),
+        operations.n_small,
+        operations.n_large,
         effects.mse_small,
         effects.l0_small,
         effects.n_tokens,

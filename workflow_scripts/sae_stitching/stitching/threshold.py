@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.stitching.operations import Operations
 
 # torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,13 @@ def threshold_curve(
     >>> curve.n_inserted.tolist(), curve.mse.tolist(), curve.best
     ([0, 1, 2], [0.25, 0.0, 0.25], 1.0)
     """
-    import torch
+    from sae_stitching.stitching.effects import cumulative_effects
 
-    from sae_stitching.stitching.effects import Operations, cumulative_effects
-
-    similarity.check_sizes(pair.small.d_sae, pair.large.d_sae)
+    d_small, d_large = pair.small.d_sae, pair.large.d_sae
+    similarity.check_sizes(d_small, d_large)
     max_cosine = similarity.max_cosine_large
     order = np.argsort(max_cosine, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    small = torch.full((pair.small.d_sae,), -1)
-    path = cumulative_effects(pair, Operations(small, torch.from_numpy(rank), len(rank)), label)
+    walk = cumulative_effects(pair, Operations.insertions(order, d_small, d_large), label)
     # Equal cosines fall on the same side of any θ, so only the steps between distinct ones
     # are thresholds: after k insertions θ is the next cosine, and one above all for the last.
     ascending = max_cosine[order]
@@ -104,8 +101,8 @@ def threshold_curve(
     return ThresholdCurve(
         theta[reachable],
         np.flatnonzero(reachable),
-        path.mse[reachable],
-        path.l0[reachable],
+        walk.mse[reachable],
+        walk.l0[reachable],
     )
 
 

@@ -19,7 +19,7 @@ from sae_stitching.stitching.transitions import DROP, INSERT, START, SWAP, trans
 if TYPE_CHECKING:
     from jaxtyping import Float, Int8
 
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 _DATASETS = ("kind", "given", "gain", "random")
 
