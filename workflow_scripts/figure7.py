@@ -12,7 +12,7 @@ with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
     names = [split_pair_name(pair) for pair in params["pairs"]]
     found = [load_similarity(path, study=study) for path in files.similarities]
-    thetas = [load_subgraphs(path, study=study).threshold for path in files.subgraphs]
+    thetas = [load_subgraphs(path, study=study).theta for path in files.subgraphs]
     with read_hdf5(files.sae, format="sae", study=study) as file:
         d_model = file["W_dec"].shape[1]
     table = figure7_table(

@@ -29,5 +29,5 @@ with job(snakemake) as origin:
             for name, order in orders.items()
         }
     novel = int(subgraphs.novel.sum())
-    found = Selection(walks, subgraphs.threshold, novel, n_greedy, n_train_tokens)
+    found = Selection(walks, subgraphs.theta, novel, n_greedy, n_train_tokens)
     write_selection(found, snakemake.output[0], **origin)

@@ -190,5 +190,5 @@ def test_a_selection_reads_back(tmp_path):
             np.testing.assert_array_equal(
                 getattr(read.orders[name], dataset), getattr(walks[name], dataset)
             )
-    assert (read.threshold, read.n_novel, read.n_greedy) == (0.5, 6, n_greedy)
+    assert (read.theta, read.n_novel, read.n_greedy) == (0.5, 6, n_greedy)
     assert read.n_train_tokens == 23

@@ -8,7 +8,7 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.sums import PairSums
-from test_effects import cases, make_case, thresholds
+from test_effects import cases, make_case, thetas
 
 
 @settings(max_examples=30, deadline=None)
@@ -33,7 +33,7 @@ def test_each_latent_has_its_place_in_the_order(seed, d_small, d_large):
 
 
 @settings(max_examples=30, deadline=None)
-@given(case=cases, theta=thresholds)
+@given(case=cases, theta=thetas)
 def test_what_insertions_put_in_can_be_dropped_as_a_walk_says(case, theta):
     novel = np.flatnonzero(case.subgraphs(theta).novel)
     sizes = case.pair.small.d_sae, case.pair.large.d_sae

@@ -25,7 +25,7 @@ from sae_stitching.stitching.transitions import (
     transition,
     transition_operations,
 )
-from test_effects import cases, make_case, thresholds
+from test_effects import cases, make_case, thetas
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
 
@@ -38,9 +38,9 @@ def reordered(operations, order):
 
 
 @settings(max_examples=30, deadline=None)
-@given(case=cases, threshold=thresholds, seed=st.integers(0, 1000), rows=st.sampled_from([1, 99]))
-def test_walks_equal_cumulative_effects(case, threshold, seed, rows):
-    operations, _ = transition_operations(case.subgraphs(threshold))
+@given(case=cases, theta=thetas, seed=st.integers(0, 1000), rows=st.sampled_from([1, 99]))
+def test_walks_equal_cumulative_effects(case, theta, seed, rows):
+    operations, _ = transition_operations(case.subgraphs(theta))
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(operations.n) for _ in range(3)]
     orders[2] = orders[2][: operations.n // 2]  # some operations only

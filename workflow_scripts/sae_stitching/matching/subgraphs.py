@@ -29,14 +29,14 @@ class Subgraphs:
         Subgraph of each latent, −1 where it stands alone. Subgraphs are numbered in the order of
         their first latent in the smaller SAE. A latent of the larger SAE that stands alone is
         novel.
-    threshold : float
-        θ.
+    theta : float
+        θ; in the file it is called ``threshold``, as in the config.
     n_components : int
     """
 
     component_small: Int[np.ndarray, " d_small"]
     component_large: Int[np.ndarray, " d_large"]
-    threshold: float
+    theta: float
     n_components: int
 
     @property
@@ -44,15 +44,20 @@ class Subgraphs:
         """Which latents of the larger SAE are novel (Eq. 6)."""
         return self.component_large < 0
 
+    @property
+    def unmatched(self) -> Bool[np.ndarray, " d_small"]:
+        """Which latents of the smaller SAE have no partner in the larger."""
+        return self.component_small < 0
 
-def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
+
+def connected_subgraphs(similarity: Similarity, theta: float) -> Subgraphs:
     """Group latents of two dictionaries that are linked by cosines ≥ θ (Section 4.2).
 
     Parameters
     ----------
     similarity
         Of the two decoders.
-    threshold
+    theta
         θ, at least the floor of the similarity.
 
     Raises
@@ -71,13 +76,13 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     >>> found.component_large.tolist(), found.novel.tolist()
     ([0, 0, -1], [False, False, True])
     """
-    if not np.float32(threshold) >= np.float32(similarity.floor):  # nor is NaN
+    if not np.float32(theta) >= np.float32(similarity.floor):  # nor is NaN
         raise StudyError(
-            f"stitching.threshold: {threshold:g} is below similarity.floor {similarity.floor:g}, "
+            f"stitching.threshold: {theta:g} is below similarity.floor {similarity.floor:g}, "
             "under which no edges are kept; lower the floor"
         )
     d_small, d_large = len(similarity.max_cosine_small), len(similarity.max_cosine_large)
-    linked = _linked(similarity, threshold)
+    linked = similarity.linked(theta)
     small, large = similarity.edge_small[linked], similarity.edge_large[linked] + d_small
     n_nodes = d_small + d_large
     graph = coo_array((np.ones(len(small), dtype=bool), (small, large)), shape=(n_nodes, n_nodes))
@@ -88,11 +93,7 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     # Every subgraph has a latent of the smaller SAE, and those come first among the nodes.
     _, first, inverse = np.unique(labels[connected], return_index=True, return_inverse=True)
     component[connected] = np.argsort(np.argsort(first))[inverse]
-    return Subgraphs(component[:d_small], component[d_small:], float(threshold), len(first))
-
-
-def _linked(similarity: Similarity, threshold: float) -> Bool[np.ndarray, " edge"]:
-    return similarity.edge_cosine >= np.float32(threshold)
+    return Subgraphs(component[:d_small], component[d_small:], float(theta), len(first))
 
 
 def write_subgraphs(
@@ -102,7 +103,7 @@ def write_subgraphs(
     with write_hdf5(path, format="subgraphs", study=study, provenance=provenance) as file:
         file["component_small"] = subgraphs.component_small
         file["component_large"] = subgraphs.component_large
-        file.attrs["threshold"] = subgraphs.threshold
+        file.attrs["threshold"] = subgraphs.theta
         file.attrs["n_components"] = subgraphs.n_components
 
 
@@ -148,7 +149,7 @@ def write_graph(similarity: Similarity, subgraphs: Subgraphs, path: str | Path) 
     and `component`; edges have `cosine`. Lines are written one by one: networkx, which would
     first build the graph from Python objects, needs a kilobyte an edge.
     """
-    linked = _linked(similarity, subgraphs.threshold)
+    linked = similarity.linked(subgraphs.theta)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(_GRAPHML)
         for sae in ("small", "large"):

@@ -36,7 +36,7 @@ def follow(
     recipe: Mapping[str, Any],
     saes: Mapping[str, SAE],
     tokens: Tokens | None,
-    thresholds: Mapping[str, float] | None = None,
+    thetas: Mapping[str, float] | None = None,
 ) -> StitchedSAE:
     """Stitch an SAE: begin with its base, do the swaps, then the insertions, in the order given.
 
@@ -51,7 +51,7 @@ def follow(
         By name, those that the recipe names.
     tokens
         Those that effects are measured on; None where nothing needs them.
-    thresholds
+    thetas
         θ of the entries that give none, by the name of their SAE.
 
     Raises
@@ -61,7 +61,7 @@ def follow(
     """
     known = {name: _at_inference(sae, name, tokens) for name, sae in saes.items()}
     stitched = StitchedSAE.of(known[recipe["base"]], recipe["base"])
-    given = thresholds or {}
+    given = thetas or {}
     for i, swap in enumerate(recipe["swap"]):
         theta = given[swap["sae"]] if swap["threshold"] is None else swap["threshold"]
         try:

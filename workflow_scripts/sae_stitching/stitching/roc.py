@@ -1,8 +1,7 @@
 """How well the max decoder cosine tells novel latents from reconstruction latents (Figure 13).
 
 A latent of the larger SAE counts as positive if inserting it alone lowers the smaller SAE's
-MSE, and is called novel if its max cosine is below a threshold (Eq. 6). The ROC curve runs
-over all thresholds.
+MSE, and is called novel if its max cosine is below θ (Eq. 6). The ROC curve runs over all θ.
 """
 
 from __future__ import annotations
@@ -42,11 +41,12 @@ class NoveltyROC:
     """False positive rate, (point,) float64, from 0 to 1."""
     tpr: Float[np.ndarray, " point"]
     """True positive rate, (point,) float64, from 0 to 1."""
-    thresholds: Float[np.ndarray, " point"]
+    theta: Float[np.ndarray, " point"]
     """θ of each point, (point,) float64, ascending: latents with max cosine < θ are novel.
 
     These are the distinct cosines themselves (and one value above them all), so that the
-    point that belongs to any other θ can be told exactly; see `at`.
+    point that belongs to any other θ is known exactly; see `at`. In the file it is called
+    ``threshold``.
     """
     auc: float
     """Area under the curve."""
@@ -72,7 +72,7 @@ class NoveltyROC:
         """Return (FPR, TPR) of calling exactly the latents with max cosine < `theta` novel."""
         if not self.defined or np.isnan(theta):
             return np.nan, np.nan
-        point = min(int(np.searchsorted(self.thresholds, theta)), self.thresholds.size - 1)
+        point = min(int(np.searchsorted(self.theta, theta)), self.theta.size - 1)
         return float(self.fpr[point]), float(self.tpr[point])
 
 
@@ -170,7 +170,7 @@ def novelty_roc(
     return NoveltyROC(
         fpr=fpr,
         tpr=tpr,
-        thresholds=above.astype(np.float64),
+        theta=above.astype(np.float64),
         auc=float(roc_auc_score(positive, -cosine)),
         auc_low=auc_low,
         auc_high=auc_high,
@@ -258,7 +258,7 @@ def write_roc(
 ) -> None:
     """Write ``stitching/roc/<small>--<large>.h5``."""
     with write_hdf5(path, format="roc", study=study, provenance=provenance) as file:
-        file["fpr"], file["tpr"], file["threshold"] = roc.fpr, roc.tpr, roc.thresholds
+        file["fpr"], file["tpr"], file["threshold"] = roc.fpr, roc.tpr, roc.theta
         for name in (*_SCALARS, *_COUNTS):
             file.attrs[name] = getattr(roc, name)
 
@@ -281,21 +281,21 @@ def load_roc(path: str | Path, *, study: str | None = None) -> NoveltyROC:
     """
     with read_hdf5(path, format="roc", study=study) as file:
         try:
-            fpr, tpr, thresholds = (
+            fpr, tpr, theta = (
                 np.asarray(file[name], dtype=np.float64) for name in ("fpr", "tpr", "threshold")
             )
             attrs: dict[str, Any] = {name: file.attrs[name] for name in (*_SCALARS, *_COUNTS)}
         except KeyError as error:
             raise StudyError(f"{path}: {error.args[0]}; delete it and run again") from error
-    if not fpr.shape == tpr.shape == thresholds.shape or fpr.ndim != 1:
+    if not fpr.shape == tpr.shape == theta.shape or fpr.ndim != 1:
         raise StudyError(
-            f"{path}: fpr {fpr.shape}, tpr {tpr.shape} and threshold {thresholds.shape} differ; "
+            f"{path}: fpr {fpr.shape}, tpr {tpr.shape} and threshold {theta.shape} differ; "
             "delete it and run again"
         )
     return NoveltyROC(
         fpr=fpr,
         tpr=tpr,
-        thresholds=thresholds,
+        theta=theta,
         **{name: float(attrs[name]) for name in _SCALARS},
         **{name: int(attrs[name]) for name in _COUNTS},
     )

@@ -51,8 +51,8 @@ class Selection:
     ----------
     orders : dict of InsertionOrder
         By `ORDERS`.
-    threshold : float
-        θ of the pair.
+    theta : float
+        θ of the pair; in the file it is called ``threshold``, as in the config.
     n_novel : int
         Latents with max cosine < θ: the first of the cosine order.
     n_greedy : int
@@ -61,7 +61,7 @@ class Selection:
     """
 
     orders: Mapping[str, InsertionOrder]
-    threshold: float
+    theta: float
     n_novel: int
     n_greedy: int
     n_train_tokens: int
@@ -128,7 +128,8 @@ def write_selection(
         for order in ORDERS:
             for name in _DATASETS:
                 file[f"{order}/{name}"] = getattr(found.orders[order], name)
-        for name in ("threshold", "n_novel", "n_greedy", "n_train_tokens"):
+        file.attrs["threshold"] = found.theta
+        for name in ("n_novel", "n_greedy", "n_train_tokens"):
             file.attrs[name] = getattr(found, name)
 
 

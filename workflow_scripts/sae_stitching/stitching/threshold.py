@@ -1,4 +1,4 @@
-"""MSE against the threshold θ: all latents with max cosine < θ inserted together (Figure 15).
+"""MSE against θ: all latents with max cosine < θ inserted together (Figure 15).
 
 The lowest point of the curve is the θ that ``stitching.threshold: auto`` takes.
 """
@@ -94,7 +94,7 @@ def threshold_curve(
     order = np.argsort(max_cosine, kind="stable")
     walk = cumulative_effects(pair, Operations.insertions(order, d_small, d_large), label)
     # Equal cosines fall on the same side of any θ, so only the steps between distinct ones
-    # are thresholds: after k insertions θ is the next cosine, and one above all for the last.
+    # count: after k insertions θ is the next cosine, and one above all for the last.
     ascending = max_cosine[order]
     theta = np.append(ascending, np.nextafter(ascending[-1], np.float32(2.0)))
     reachable = np.append(True, theta[1:] > theta[:-1])

@@ -64,7 +64,7 @@ def transition_operations(
     sizes = len(subgraphs.component_small), len(subgraphs.component_large)
     insert = Operations.insertions(np.flatnonzero(subgraphs.novel), *sizes)
     swap = swap_operations(subgraphs)
-    drop = Operations.drops(np.flatnonzero(subgraphs.component_small < 0), *sizes)
+    drop = Operations.drops(np.flatnonzero(subgraphs.unmatched), *sizes)
     kinds = np.repeat([INSERT, SWAP, DROP], [insert.n, swap.n, drop.n]).astype(np.int8)
     return insert.then(swap).then(drop), kinds
 
