@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.matching.decoder_similarity import Similarity, similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
-from sae_stitching.saes.sae import ARCHITECTURES
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.stitching import effects as stitching
 from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import EvalBlock, EvalPair

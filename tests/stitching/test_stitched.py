@@ -13,7 +13,8 @@ from sae_stitching.formats.pretrained import load_sae
 from sae_stitching.formats.saelens import export_saelens
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
-from sae_stitching.saes.sae import ARCHITECTURES, load_decoder, read_sae, save_sae
+from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.sae import load_decoder, read_sae, save_sae
 from sae_stitching.stitching import stitched as stitched_module
 from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.greedy import greedy_latents
