@@ -22,6 +22,6 @@ with job(snakemake) as origin:
     }
     types = component_types(graphs)
     edges, shown = figure12_table(types, graphs, similarities)
-    thetas = {name: graph.threshold for name, graph in graphs.items()}
+    thetas = {name: graph.theta for name, graph in graphs.items()}
     write_csv(types, snakemake.output.table)
     save_figure(figure12(types, shown, thetas), edges, snakemake.output[:3], dpi=params["dpi"])

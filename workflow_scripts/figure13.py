@@ -15,7 +15,7 @@ with job(snakemake) as origin:
         for name, path in zip(names, snakemake.input.rocs, strict=True)
     }
     thetas = {
-        name: load_subgraphs(path, study=study).threshold
+        name: load_subgraphs(path, study=study).theta
         for name, path in zip(names, snakemake.input.subgraphs, strict=True)
     }
     table = figure13_table(rocs, thetas)

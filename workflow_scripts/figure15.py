@@ -11,7 +11,7 @@ with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
     names = [split_pair_name(pair) for pair in params["pairs"]]
     found = [load_random_insertion(path, study=study) for path in files.insertions]
-    thetas = [load_subgraphs(path, study=study).threshold for path in files.subgraphs]
+    thetas = [load_subgraphs(path, study=study).theta for path in files.subgraphs]
     table = figure15_table(
         dict(zip(names, found, strict=True)), dict(zip(names, thetas, strict=True))
     )

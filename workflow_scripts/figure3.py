@@ -21,6 +21,6 @@ with job(snakemake) as origin:
         swaps,
         tuple(params["pair"]),
         (len(graph.component_small), len(graph.component_large)),
-        graph.threshold,
+        graph.theta,
     )
     save_figure(figure, figure3_table(shown, swaps), snakemake.output, dpi=params["dpi"])

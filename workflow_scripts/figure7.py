@@ -13,7 +13,7 @@ with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
     names = [split_pair_name(pair) for pair in params["pairs"]]
     found = [load_similarity(path, study=study) for path in files.similarities]
-    thetas = [load_subgraphs(path, study=study).threshold for path in files.subgraphs]
+    thetas = [load_subgraphs(path, study=study).theta for path in files.subgraphs]
     with open_record(StoredSAE, files.sae, study=study) as sae:
         d_model = sae.W_dec.shape[1]
     table = figure7_table(

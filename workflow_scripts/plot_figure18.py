@@ -9,7 +9,7 @@ from sae_stitching.stitching.insertions import load_insertions
 with job(snakemake) as origin:
     params = snakemake.params.job
     insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
-    theta = load_subgraphs(snakemake.input.subgraphs, study=origin["study"]).threshold
+    theta = load_subgraphs(snakemake.input.subgraphs, study=origin["study"]).theta
     small, large = params["pair"]
     figure = figure4(insertions, theta, small=small, large=large, symlog=True)
     save_figure(figure, figure4_table(insertions, theta), snakemake.output, dpi=params["dpi"])

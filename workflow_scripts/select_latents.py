@@ -6,8 +6,7 @@ from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import load_similarity
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.saes.sae import read_sae
-from sae_stitching.stitching.effects import EvalPair
-from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.pairs import EvalPair, open_pair
 from sae_stitching.stitching.selection_orders import Selection, insertion_orders, walk
 
 with job(snakemake) as origin:
@@ -26,5 +25,5 @@ with job(snakemake) as origin:
             for name, order in orders.items()
         }
     novel = int(subgraphs.novel.sum())
-    found = Selection(walks, subgraphs.threshold, novel, n_greedy, n_train_tokens)
+    found = Selection(walks, subgraphs.theta, novel, n_greedy, n_train_tokens)
     write_record(found, snakemake.output[0], **origin)

@@ -14,12 +14,12 @@ with job(snakemake) as origin:
     if files.activations:
         shards = ActivationShards(files.activations, study=study)
         tokens = shards.first(params["selection_tokens"])
-    thresholds = {
-        split_pair_name(pair)[1]: load_subgraphs(path, study=study).threshold
+    thetas = {
+        split_pair_name(pair)[1]: load_subgraphs(path, study=study).theta
         for pair, path in zip(params["pairs"], files.subgraphs, strict=True)
     }
     saes = {
         name: read_sae(path, study=study)
         for name, path in zip(params["saes"], files.saes, strict=True)
     }
-    save_stitched(follow(params["recipe"], saes, tokens, thresholds), snakemake.output[0], **origin)
+    save_stitched(follow(params["recipe"], saes, tokens, thetas), snakemake.output[0], **origin)

@@ -7,11 +7,11 @@ from sae_stitching.matching.subgraphs import connected_subgraphs, write_graph
 from sae_stitching.stitching.threshold import load_threshold_curve
 
 with job(snakemake) as origin:
-    threshold = snakemake.params.job["threshold"]
+    theta = snakemake.params.job["threshold"]
     similarity = load_similarity(snakemake.input.similarity, study=origin["study"])
-    if threshold == "auto":
+    if theta == "auto":
         curve = load_threshold_curve(snakemake.input.curve, study=origin["study"])
-        threshold = curve.best_from(similarity.floor)
-    subgraphs = connected_subgraphs(similarity, threshold)
+        theta = curve.best_from(similarity.floor)
+    subgraphs = connected_subgraphs(similarity, theta)
     write_graph(similarity, subgraphs, snakemake.output.graph)
     write_record(subgraphs, snakemake.output.subgraphs, **origin)

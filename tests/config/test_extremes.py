@@ -33,9 +33,8 @@ from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, mean_activation
 from sae_stitching.saes.sae import load_decoder, read_sae, save_sae
 from sae_stitching.saes.training import Trainer, TrainingConfig
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.insertions import insertion_effects
-from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.pairs import EvalPair, open_pair
 from sae_stitching.stitching.random_insertion import random_insertion
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.roc import novelty_roc

@@ -23,7 +23,8 @@ from sae_stitching.formats import pretrained, saelens
 from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, load_sae
 from sae_stitching.formats.told import Told
-from sae_stitching.saes.sae import ARCHITECTURES, SAE
+from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.sae import SAE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

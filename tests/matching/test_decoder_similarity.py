@@ -160,14 +160,14 @@ def test_no_pair_at_or_above_the_floor():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), data=st.data())
-def test_novel_is_below_the_threshold_at_the_precision_of_the_cosines(seed, data):
+def test_novel_is_below_theta_at_the_precision_of_the_cosines(seed, data):
     rng = np.random.default_rng(seed)
     cosine = np.round(rng.uniform(-1, 1, 20), 2).astype(np.float32)
     hundredth = st.integers(-100, 100).map(lambda n: n / 100)
-    threshold = data.draw(hundredth | st.sampled_from(cosine.tolist()) | st.floats(-1, 1))
-    expected = [float(c) < float(np.float32(threshold)) for c in cosine]
-    assert novel_latents(cosine, threshold).tolist() == expected
-    assert novel_latents(cosine, np.float64(threshold)).tolist() == expected
+    theta = data.draw(hundredth | st.sampled_from(cosine.tolist()) | st.floats(-1, 1))
+    expected = [float(c) < float(np.float32(theta)) for c in cosine]
+    assert novel_latents(cosine, theta).tolist() == expected
+    assert novel_latents(cosine, np.float64(theta)).tolist() == expected
 
 
 @pytest.fixture

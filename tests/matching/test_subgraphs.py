@@ -49,7 +49,7 @@ def similarities(draw):
     return from_matrix(np.round(rng.uniform(-1, 1, (d_large, d_small)), 1), -1.0)
 
 
-def thresholds(found):
+def thetas(found):
     """Any θ, or exactly one of the cosines, as it is or as the config would say it."""
     assert found.cosine is not None
     cosines = sorted({float(c) for c in found.cosine.ravel() if -1 <= c <= 1})
@@ -63,10 +63,10 @@ def thresholds(found):
 @given(data=st.data())
 def test_subgraphs_equal_networkx(data):
     found = data.draw(similarities())
-    threshold = data.draw(thresholds(found))
-    result = connected_subgraphs(found, threshold)
+    theta = data.draw(thetas(found))
+    result = connected_subgraphs(found, theta)
 
-    linked = found.cosine >= np.float32(threshold)
+    linked = found.cosine >= np.float32(theta)
     graph = nx.Graph()
     graph.add_edges_from((("large", i), ("small", j)) for i, j in np.argwhere(linked).tolist())
     # Numbered by their first latent of the smaller SAE.
@@ -81,26 +81,26 @@ def test_subgraphs_equal_networkx(data):
             wanted[[n for its_side, n in nodes if its_side == side]] = number
         np.testing.assert_array_equal(of_latent, wanted)
         assert of_latent.dtype == np.int32
-    assert result.threshold == threshold
+    assert result.theta == theta
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_novel_is_alone_is_below_the_threshold(data):
+def test_novel_is_alone_is_below_theta(data):
     found = data.draw(similarities())
-    threshold = data.draw(thresholds(found))
-    result = connected_subgraphs(found, threshold)
-    by_cosine = novel_latents(found.max_cosine_large, threshold)
+    theta = data.draw(thetas(found))
+    result = connected_subgraphs(found, theta)
+    by_cosine = novel_latents(found.max_cosine_large, theta)
     np.testing.assert_array_equal(result.novel, by_cosine)
     np.testing.assert_array_equal(result.component_large < 0, by_cosine)
     np.testing.assert_array_equal(
-        result.component_small < 0, novel_latents(found.max_cosine_small, threshold)
+        result.component_small < 0, novel_latents(found.max_cosine_small, theta)
     )
     assert set(result.component_small) - {-1} == set(result.component_large) - {-1}
     assert set(result.component_small) - {-1} == set(range(result.n_components))
 
 
-def test_the_floor_itself_may_be_the_threshold_but_nothing_below():
+def test_the_floor_itself_may_be_theta_but_nothing_below():
     # 0.3 is no float32, so that the comparison must be made at one precision.
     found = from_matrix([[0.3, 0.1], [0.2, 0.5]], floor=0.3)
     assert connected_subgraphs(found, 0.3).component_large.tolist() == [0, 1]
@@ -149,7 +149,7 @@ def test_a_file_gives_back_the_subgraphs(tmp_path):
     np.testing.assert_array_equal(loaded.component_small, [0, 1])
     np.testing.assert_array_equal(loaded.component_large, [0, 1, -1])
     assert loaded.component_large.dtype == np.int32
-    assert (loaded.threshold, loaded.n_components) == (0.5, 2)
+    assert (loaded.theta, loaded.n_components) == (0.5, 2)
     assert loaded.novel.tolist() == [False, False, True]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with pytest.raises(StudyError, match="belongs to study 'test'"):
@@ -160,7 +160,7 @@ def test_a_file_gives_back_the_subgraphs(tmp_path):
 @given(data=st.data())
 def test_networkx_reads_the_graph_back(data):
     found = data.draw(similarities())
-    subgraphs = connected_subgraphs(found, data.draw(thresholds(found)))
+    subgraphs = connected_subgraphs(found, data.draw(thetas(found)))
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in ("1.graphml", "2.graphml")]
         for path in paths:
@@ -176,7 +176,7 @@ def test_networkx_reads_the_graph_back(data):
     cosine = {
         (f"small-{i}", f"large-{j}"): c
         for i, j, c in zip(found.edge_small, found.edge_large, found.edge_cosine, strict=True)
-        if c >= np.float32(subgraphs.threshold)
+        if c >= np.float32(subgraphs.theta)
     }
     assert graph.number_of_edges() == len(cosine)
     for (small, large), c in cosine.items():

@@ -42,7 +42,8 @@ from sae_lens.saes.sae import SAEMetadata  # noqa: E402
 from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
 from sae_stitching.formats.pretrained import load_sae  # noqa: E402
-from sae_stitching.saes.sae import ARCHITECTURES, SAE  # noqa: E402
+from sae_stitching.saes.architectures import ARCHITECTURES  # noqa: E402
+from sae_stitching.saes.sae import SAE  # noqa: E402
 from sae_stitching.stitching.stitched import (  # noqa: E402
     StitchedSAE,
     inference_threshold,

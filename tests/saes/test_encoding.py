@@ -9,9 +9,9 @@ from helpers.oracle import dense_codes, random_sae
 from helpers.shards import HOOK, write_shards
 from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.base.errors import StudyError
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.encoding import check_fits, encode_shards, open_codes
-from sae_stitching.saes.sae import ARCHITECTURES
-from sae_stitching.stitching.effects import EvalPair
+from sae_stitching.stitching.pairs import EvalPair
 
 LENGTHS = [37, 16, 80]
 

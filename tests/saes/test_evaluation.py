@@ -12,9 +12,9 @@ from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, read_rows, write_json
-from sae_stitching.saes.sae import ARCHITECTURES
 
 
 def measure(folder, sae, x, lengths, context=16, block=8192):

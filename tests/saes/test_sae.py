@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.saes import sae as sae_module
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.sae import (
-    ARCHITECTURES,
     SAE,
     fingerprint,
     load_decoder,

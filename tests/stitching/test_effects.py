@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.matching.decoder_similarity import Similarity, similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
-from sae_stitching.saes.sae import ARCHITECTURES
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.stitching import effects as stitching
-from sae_stitching.stitching.effects import EvalBlock, EvalPair
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalBlock, EvalPair
 from sae_stitching.stitching.swaps import swap_effects
 from sae_stitching.stitching.threshold import threshold_curve
 from sae_stitching.stitching.transitions import (
@@ -44,8 +44,8 @@ class Case:
     def similarity(self) -> Similarity:
         return similarity(self.pair.small.W_dec, self.pair.large.W_dec, floor=-1.0)
 
-    def subgraphs(self, threshold):
-        return connected_subgraphs(self.similarity, threshold)
+    def subgraphs(self, theta):
+        return connected_subgraphs(self.similarity, theta)
 
 
 def make_case(seed, architectures, d_small, d_large, d_model, lengths, applies, blocks=0):
@@ -90,7 +90,7 @@ cases = st.builds(
     applies=st.booleans(),
     blocks=st.integers(0, 2),
 )
-thresholds = st.floats(-0.9, 1.0)
+thetas = st.floats(-0.9, 1.0)
 exact = {"rtol": 1e-6, "atol": 1e-10}
 
 
@@ -119,14 +119,15 @@ def test_insertions_equal_brute_force(case):
 
 
 @settings(max_examples=60, deadline=None)
-@given(case=cases, threshold=thresholds)
-def test_swaps_equal_brute_force(case, threshold):
-    subgraphs = case.subgraphs(threshold)
+@given(case=cases, theta=thetas)
+def test_swaps_equal_brute_force(case, theta):
+    subgraphs = case.subgraphs(theta)
     effects = swap_effects(case.pair, subgraphs)
     all0 = np.ones(case.pair.small.d_sae, bool)
     none1 = np.zeros(case.pair.large.d_sae, bool)
     base = case.stitched.squared_errors(all0, none1)
     assert len(effects.delta_mse) == subgraphs.n_components
+    assert effects.delta_mse.dtype == effects.delta_l0.dtype == np.float64  # also where none is
     for c in range(subgraphs.n_components):
         keep0, keep1 = subgraphs.component_small != c, subgraphs.component_large == c
         change = (case.stitched.squared_errors(keep0, keep1) - base) / case.pair.small.d_model
@@ -142,9 +143,9 @@ def test_swaps_equal_brute_force(case, threshold):
 
 
 @settings(max_examples=60, deadline=None)
-@given(case=cases, threshold=thresholds)
-def test_every_point_of_a_transition_equals_brute_force(case, threshold):
-    subgraphs = case.subgraphs(threshold)
+@given(case=cases, theta=thetas)
+def test_every_point_of_a_transition_equals_brute_force(case, theta):
+    subgraphs = case.subgraphs(theta)
     path = transition(case.pair, subgraphs)
     keep0 = np.ones(case.pair.small.d_sae, bool)
     keep1 = np.zeros(case.pair.large.d_sae, bool)
@@ -204,12 +205,12 @@ def test_threshold_curve_equals_brute_force(case, ties):
 @settings(max_examples=40, deadline=None)
 @given(
     case=cases,
-    threshold=thresholds,
+    theta=thetas,
     n_sequences=st.integers(1, 5),
     elements=st.integers(1, 300),
 )
-def test_blocks_and_chunks_of_any_size_give_the_same(case, threshold, n_sequences, elements):
-    subgraphs = case.subgraphs(threshold)
+def test_blocks_and_chunks_of_any_size_give_the_same(case, theta, n_sequences, elements):
+    subgraphs = case.subgraphs(theta)
     whole = EvalPair.in_memory(case.pair.small, case.pair.large, case.x, case.sequence)
     streamed = in_blocks(whole, case.x, case.sequence, n_sequences)
     cosine = np.linspace(-1, 1, case.pair.large.d_sae, dtype=np.float32)

@@ -9,9 +9,9 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.sae import SAE
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.selection_orders import (
     ORDERS,
     Selection,
@@ -190,5 +190,5 @@ def test_a_selection_reads_back(tmp_path):
             np.testing.assert_array_equal(
                 getattr(read.orders[name], dataset), getattr(walks[name], dataset)
             )
-    assert (read.threshold, read.n_novel, read.n_greedy) == (0.5, 6, n_greedy)
+    assert (read.theta, read.n_novel, read.n_greedy) == (0.5, 6, n_greedy)
     assert read.n_train_tokens == 23

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.record import write_record
 from sae_stitching.stitching import orders as orders_module
-from sae_stitching.stitching.effects import Operations, cumulative_effects, independent_effects
+from sae_stitching.stitching.effects import cumulative_effects, independent_effects
+from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.orders import OrderSums
 from sae_stitching.stitching.random_insertion import load_random_insertion, random_insertion
 from sae_stitching.stitching.transition_orders import load_transition_orders, transition_orders
@@ -18,22 +18,22 @@ from sae_stitching.stitching.transitions import (
     transition,
     transition_operations,
 )
-from test_effects import cases, make_case, thresholds
+from test_effects import cases, make_case, thetas
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
 
 
 def reordered(operations, order):
     """The operations of `order` alone, numbered in that order."""
-    number = torch.full((operations.n + 1,), -1)
-    number[torch.from_numpy(order)] = torch.arange(len(order))
+    number = np.full(operations.n + 1, -1)
+    number[order] = np.arange(len(order))
     return Operations(number[operations.small], number[operations.large], len(order))
 
 
 @settings(max_examples=30, deadline=None)
-@given(case=cases, threshold=thresholds, seed=st.integers(0, 1000), rows=st.sampled_from([1, 99]))
-def test_walks_equal_cumulative_effects(case, threshold, seed, rows):
-    operations, _ = transition_operations(case.subgraphs(threshold))
+@given(case=cases, theta=thetas, seed=st.integers(0, 1000), rows=st.sampled_from([1, 99]))
+def test_walks_equal_cumulative_effects(case, theta, seed, rows):
+    operations, _ = transition_operations(case.subgraphs(theta))
     generator = np.random.default_rng(seed)
     orders = [generator.permutation(operations.n) for _ in range(3)]
     orders[2] = orders[2][: operations.n // 2]  # some operations only

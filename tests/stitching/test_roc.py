@@ -50,7 +50,7 @@ def test_every_threshold_gives_its_point_by_eq_6(dtype):
     delta, cosine, n_active = latents(dtype=dtype)
     roc = roc_of(delta, cosine, n_active, **NO_INTERVAL)
     assert (roc.fpr[0], roc.tpr[0], roc.fpr[-1], roc.tpr[-1]) == (0, 0, 1, 1)
-    for fpr, tpr, theta in zip(roc.fpr, roc.tpr, roc.thresholds, strict=True):
+    for fpr, tpr, theta in zip(roc.fpr, roc.tpr, roc.theta, strict=True):
         assert counted(delta, cosine, theta) == pytest.approx((fpr, tpr), abs=1e-15)
 
 
@@ -68,7 +68,7 @@ def test_point_and_best_threshold_of_any_latents(data):
         assert len(set(delta < 0)) == 1
         return
     assert roc.at(theta) == pytest.approx(counted(delta, cosine.astype(np.float64), theta))
-    youden = [np.subtract(*counted(delta, cosine, t)[::-1]) for t in roc.thresholds]
+    youden = [np.subtract(*counted(delta, cosine, t)[::-1]) for t in roc.theta]
     # In both precisions: NumPy rounds a Python float to that of the array.
     for precision in (np.float32, np.float64):
         fpr, tpr = counted(delta, cosine.astype(precision), roc.theta_best)
@@ -146,7 +146,7 @@ def test_one_class_is_undefined_with_a_warning(caplog, tmp_path, delta, n_active
         roc = roc_of(*arrays, bootstrap_samples=10, confidence=0.95, seed=0)
     assert "one class only" in caplog.text
     assert not roc.defined
-    assert roc.fpr.size == roc.tpr.size == roc.thresholds.size == 0
+    assert roc.fpr.size == roc.tpr.size == roc.theta.size == 0
     assert np.isnan([roc.auc, roc.auc_low, roc.auc_high, roc.theta_best, *roc.at(0.5)]).all()
     assert roc.n_never_active == n_active.count(0)
     write_record(roc, tmp_path / "roc.h5", study="tiny", provenance={})

@@ -13,11 +13,13 @@ from sae_stitching.formats.pretrained import load_sae
 from sae_stitching.formats.saelens import export_saelens
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
-from sae_stitching.saes.sae import ARCHITECTURES, load_decoder, read_sae, save_sae
+from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.sae import load_decoder, read_sae, save_sae
 from sae_stitching.stitching import stitched as stitched_module
-from sae_stitching.stitching.effects import EvalPair, cumulative_effects
+from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.stitched import (
     StitchedSAE,
@@ -140,20 +142,20 @@ def effects_of(pair):
     return insertion_effects(pair, similarity(pair.small.W_dec, pair.large.W_dec, floor=2.0))
 
 
-def subgraphs_of(pair, threshold):
+def subgraphs_of(pair, theta):
     found = similarity(pair.small.W_dec, pair.large.W_dec, floor=-1.0)
-    return connected_subgraphs(found, threshold)
+    return connected_subgraphs(found, theta)
 
 
 @settings(max_examples=40, deadline=None)
-@given(made=makes, threshold=st.floats(-0.5, 0.9))
-def test_it_has_the_mse_that_the_effects_say(made, threshold):
+@given(made=makes, theta=st.floats(-0.5, 0.9))
+def test_it_has_the_mse_that_the_effects_say(made, theta):
     pair, x = pair_of(made)
     effects, stitched = effects_of(pair), StitchedSAE.of(pair.small, "small")
     for i, effect in enumerate(effects.delta_mse):
         inserted = stitched.insert(pair.large, [i], "large").sae
         np.testing.assert_allclose(mse(inserted, x) - effects.mse_small, effect, **close)
-    subgraphs = subgraphs_of(pair, threshold)
+    subgraphs = subgraphs_of(pair, theta)
     swaps = swap_effects(pair, subgraphs)
     for c, effect in enumerate(swaps.delta_mse):
         swapped = stitched.swap(pair.large, subgraphs, [c], name="large").sae

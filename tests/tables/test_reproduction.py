@@ -46,7 +46,7 @@ def subgraphs_of(counts, *, unmatched_small, unmatched_large):
         component = np.repeat(np.arange(len(sizes)), [size[side] for size in sizes])
         component = np.append(component, np.full(alone, -1)).astype(np.int32)
         sides.append(np.random.default_rng(side).permutation(component))
-    return Subgraphs(*sides, threshold=0.7, n_components=len(sizes))
+    return Subgraphs(*sides, theta=0.7, n_components=len(sizes))
 
 
 # What is published

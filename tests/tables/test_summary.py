@@ -135,4 +135,4 @@ def test_families_find_names_that_look_like_numbers(tmp_path):
 def test_the_workflow_reads_tables_in_one_way():
     scripts = Path(__file__).parents[2] / "workflow_scripts"
     readers = {p.name for p in scripts.rglob("*.py") if "pd.read_csv(" in p.read_text("utf-8")}
-    assert readers == {"tables.py"}
+    assert readers == {"summary.py"}

@@ -49,9 +49,8 @@ from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, read_rows
 from sae_stitching.saes.sae import SAE, read_sae, save_sae
 from sae_stitching.saes.training import Trainer
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.insertions import insertion_effects, load_insertions
-from sae_stitching.stitching.pairs import open_pair
+from sae_stitching.stitching.pairs import EvalPair, open_pair
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.stitched import load_origins, save_stitched

@@ -824,7 +824,7 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "saes/training.py": (LIBRARY, FROM_SAES, set()),
     "activations/language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
-    "stitching/effects.py": (LIBRARY, STITCHED, UNSTITCHED | jobs("cross_entropy")),
+    "stitching/sums.py": (LIBRARY, STITCHED, UNSTITCHED | jobs("cross_entropy")),
     "matching/decoder_similarity.py": (
         LIBRARY,
         FROM_SIMILARITY | OF_STITCHED,

@@ -21,7 +21,7 @@ from .stitching.insertions import (
     insertion_effects as insertion_effects,
     load_insertions as load_insertions,
 )
-from .stitching.pairs import open_pair as open_pair
+from .stitching.pairs import EvalPair as EvalPair, open_pair as open_pair
 from .formats.pretrained import load_sae as load_sae
 from .stitching.roc import (
     NoveltyROC as NoveltyROC,
@@ -35,7 +35,6 @@ from .stitching.stitched import (
     inference_threshold as inference_threshold,
     with_threshold as with_threshold,
 )
-from .stitching.effects import EvalPair as EvalPair
 from .matching.subgraphs import (
     Subgraphs as Subgraphs,
     connected_subgraphs as connected_subgraphs,

@@ -132,7 +132,7 @@ def load_study(
     _check_paper(study)
     _resolve_stitched(study)
     _resolve_stitching(study)
-    _resolve_thresholds(study)
+    _resolve_thetas(study)
     return study
 
 
@@ -958,7 +958,7 @@ def _check_count(n: int | None, name: str, d_sae: Mapping[str, int], key: str) -
         )
 
 
-def _resolve_thresholds(study: dict[str, Any]) -> None:
+def _resolve_thetas(study: dict[str, Any]) -> None:
     """Fill in the θ of the stitched SAEs, or see that the pair has one."""
     theta, pairs = study["stitching"]["threshold"], study["stitching"]["pairs"]
     for i, recipe in enumerate(study["stitched"]):
@@ -1001,10 +1001,10 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
         pairs = _check_pairs(stitching["pairs"], {**sizes, **dict.fromkeys(stitched)})
     stitching["pairs"] = [list(pair) for pair in pairs]
 
-    threshold, floor = stitching["threshold"], study["similarity"]["floor"]
-    if threshold != "auto" and threshold < floor:
+    theta, floor = stitching["threshold"], study["similarity"]["floor"]
+    if theta != "auto" and theta < floor:
         raise StudyError(
-            f"stitching.threshold: {threshold} is below similarity.floor ({floor}), and edges "
+            f"stitching.threshold: {theta} is below similarity.floor ({floor}), and edges "
             "under the floor are not kept; lower similarity.floor"
         )
 

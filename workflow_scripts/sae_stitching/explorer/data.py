@@ -131,7 +131,7 @@ def explorer_parts(
                 {
                     "small": numbers[pair.small],
                     "large": numbers[pair.large],
-                    "theta": pair.subgraphs.threshold,
+                    "theta": pair.subgraphs.theta,
                     "mse_small": _number(pair.insertions.mse_small, 6),
                     "mse_large": _number(pair.insertions.mse_large, 6),
                     "l0_small": _number(pair.swaps.l0_small, 6),
@@ -237,7 +237,7 @@ def _pair_part(pair: PairResults) -> dict[str, Any]:
 
 def _links_part(pair: PairResults, nearest: int) -> dict[str, Any]:
     similarity = pair.similarity
-    linked = similarity.edge_cosine >= np.float32(pair.subgraphs.threshold)
+    linked = similarity.linked(pair.subgraphs.theta)
     return {
         "edges": {
             "small": similarity.edge_small[linked].tolist(),

@@ -63,7 +63,7 @@ def figure13_table(
 
 @style()
 def figure13(rocs: Mapping[Pair, NoveltyROC], thetas: Mapping[Pair, float] | None = None) -> Figure:
-    """Draw one ROC curve a pair, with its AUC and the points of the two thresholds.
+    """Draw one ROC curve a pair, with its AUC and the points of two θ.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _auc_label(roc: NoveltyROC) -> str:
 def _marked(
     roc: NoveltyROC, thetas: Mapping[Pair, float] | None, pair: Pair
 ) -> list[tuple[str, float]]:
-    """Name the thresholds that are marked on the curve of a pair."""
+    """Name the θ that are marked on the curve of a pair."""
     if not roc.defined:
         return []
     theta = (thetas or {}).get(pair)
@@ -154,10 +154,10 @@ def _marked(
 def _corners(roc: NoveltyROC) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return FPR, TPR and θ without the points that lie on the line between their neighbours."""
     if not roc.defined:
-        return roc.fpr, roc.tpr, roc.thresholds
+        return roc.fpr, roc.tpr, roc.theta
     # In whole latents, where a step equals the next one exactly or not at all.
     false = np.rint(roc.fpr * roc.n_negative).astype(np.int64)
     true = np.rint(roc.tpr * roc.n_positive).astype(np.int64)
     bends = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
     kept = np.concatenate(([True], bends, [True]))
-    return roc.fpr[kept], roc.tpr[kept], roc.thresholds[kept]
+    return roc.fpr[kept], roc.tpr[kept], roc.theta[kept]

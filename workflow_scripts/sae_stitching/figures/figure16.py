@@ -59,7 +59,7 @@ def figure16_table(
         panel = "sizes" if group is None else f"{SEEDS}{group[0]}"
         for sae, other, component in sides:
             matched = int(np.count_nonzero(component >= 0))
-            row = (panel, sae, other, graph.threshold, len(component), matched)
+            row = (panel, sae, other, graph.theta, len(component), matched)
             cells.append((*row, matched / len(component)))
     return pd.DataFrame(cells, columns=pd.Index(_COLUMNS))
 

@@ -22,6 +22,7 @@ from sae_stitching.figures.style import (
     sae_label,
     style,
 )
+from sae_stitching.matching.decoder_similarity import at_least
 from sae_stitching.stitching.insertions import Insertions
 
 EFFECTS = {"decreases": DECREASES_MSE, "increases": INCREASES_MSE}
@@ -55,7 +56,7 @@ def figure4_table(insertions: Insertions, theta: float) -> pd.DataFrame:
             "standard_error": insertions.standard_error[latent],
             "n_active": insertions.n_active[latent],
             "effect": np.where(delta_mse < 0, "decreases", "increases"),
-            "group": np.where(max_cosine < theta, "novel", "reconstruction"),
+            "group": np.where(at_least(max_cosine, theta), "reconstruction", "novel"),
         }
     )
 
@@ -74,7 +75,7 @@ def figure4(
         Effect and max cosine of every latent. Those that are never active are left out, and
         counted in the note below the figure.
     theta
-        The threshold that is marked.
+        θ, which is marked.
     small, large
         Names of the two SAEs.
     symlog

@@ -24,7 +24,7 @@ from sae_stitching.figures.style import (
     panels,
     style,
 )
-from sae_stitching.matching.decoder_similarity import novel_latents
+from sae_stitching.matching.decoder_similarity import at_least
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -88,7 +88,7 @@ def figure7_table(
         edges = np.linspace(low, 1, BINS + 1)
         # Rounding may bring a cosine a little above 1.
         bins = np.clip(np.searchsorted(edges, cosine, side="left") - 1, 0, BINS - 1)
-        novel = novel_latents(cosine, theta)
+        novel = ~at_least(cosine, theta)
         cdf = random_max_cosine_cdf(edges, d_model, size)
         cdf[0] = 0.0  # what lies below the first bin is counted in it, as above
         frames.append(

@@ -103,7 +103,7 @@ def selection_table(found: Mapping[Pair, Selection]) -> pd.DataFrame:
                 reference = mse if reference is None else reference
                 rows.append(
                     {
-                        "small": small, "large": large, "theta": selection.threshold,
+                        "small": small, "large": large, "theta": selection.theta,
                         "compared_at": place, "order": order, "n_inserted": n,
                         "l0": float(path.l0[n]), "mse": mse, "mse_small": float(path.mse[0]),
                         "change_percent": 100 * (mse / path.mse[0] - 1) if path.mse[0] else np.nan,

@@ -34,7 +34,7 @@ DECREASES_MSE, INCREASES_MSE = BLUE, VERMILLION
 NOVEL, RECONSTRUCTION = SKY, ORANGE
 SMALLER_SAE, LARGER_SAE = "#222222", GREEN
 GUIDE = "#666666"
-"""Colour of lines that help reading: zero, thresholds, diagonals, random directions."""
+"""Colour of lines that help reading: zero, θ, diagonals, random directions."""
 
 SEQUENCE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK, GREY)
 """Colours of steps and pairs, by position."""

@@ -57,6 +57,10 @@ class Similarity:
     cosine: Float32[np.ndarray, "d_large d_small"] | None = None
     """The whole matrix, where it was asked for."""
 
+    def linked(self, theta: float) -> Bool[np.ndarray, " edge"]:
+        """Which of the kept pairs have a cosine ≥ θ: the edges of the bipartite graph."""
+        return at_least(self.edge_cosine, theta)
+
     def check_sizes(self, d_small: int, d_large: int) -> None:
         """Raise StudyError unless these are the numbers of latents of the two SAEs."""
         found = len(self.max_cosine_small), len(self.max_cosine_large)
@@ -265,8 +269,16 @@ def load_similarity(
     return found
 
 
+def at_least(cosine: Float[np.ndarray, "*n"], theta: float) -> Bool[np.ndarray, "*n"]:
+    """Which cosines are ≥ θ, compared at the precision of the cosines.
+
+    Here and nowhere else it is told what has an edge, and by its maximum what is reconstruction.
+    """
+    return cosine >= np.float32(theta)
+
+
 def novel_latents(
-    max_cosine: Float[np.ndarray, " d_large"], threshold: float
+    max_cosine: Float[np.ndarray, " d_large"], theta: float
 ) -> Bool[np.ndarray, " d_large"]:
     """Which latents are novel: max decoder cosine < θ (Eq. 6); the others are reconstruction.
 
@@ -274,7 +286,7 @@ def novel_latents(
     ----------
     max_cosine : (d_large) float32
         Of each latent to the other dictionary, e.g. `Similarity.max_cosine_large`.
-    threshold
+    theta
         θ, compared at the precision of the cosines, as the edges are.
 
     Examples
@@ -284,4 +296,4 @@ def novel_latents(
     >>> novel_latents(np.float32([0.2, 0.7, 0.9]), 0.7).tolist()
     [True, False, False]
     """
-    return arrays.floats("max_cosine", max_cosine).numpy() < np.float32(threshold)
+    return ~at_least(arrays.floats("max_cosine", max_cosine).numpy(), theta)

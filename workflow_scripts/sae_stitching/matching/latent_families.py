@@ -53,8 +53,8 @@ def component_types(pairs: Mapping[tuple[str, str], Subgraphs]) -> pd.DataFrame:
     """
     rows = []
     for (small, large), graph in pairs.items():
-        alone = [int((side < 0).sum()) for side in (graph.component_small, graph.component_large)]
-        rows += [(small, large, 1, 0, alone[0], None), (small, large, 0, 1, alone[1], None)]
+        rows.append((small, large, 1, 0, int(graph.unmatched.sum()), None))
+        rows.append((small, large, 0, 1, int(graph.novel.sum()), None))
         sizes = np.stack(component_sizes(graph), axis=1)
         types, first, counts = np.unique(sizes, axis=0, return_index=True, return_counts=True)
         for (n_small, n_large), example, count in zip(types, first, counts, strict=True):
@@ -78,9 +78,7 @@ def family(component: int, graph: Subgraphs, similarity: Similarity) -> Family:
     """Take one connected subgraph with its edges out of a pair."""
     small = np.flatnonzero(graph.component_small == component)
     large = np.flatnonzero(graph.component_large == component)
-    linked = (similarity.edge_cosine >= np.float32(graph.threshold)) & np.isin(
-        similarity.edge_large, large
-    )
+    linked = similarity.linked(graph.theta) & np.isin(similarity.edge_large, large)
     ends = np.stack([similarity.edge_small[linked], similarity.edge_large[linked]], axis=1)
     cosine = similarity.edge_cosine[linked]
     # Each side in the order of the mean place of its neighbours, a few times over.

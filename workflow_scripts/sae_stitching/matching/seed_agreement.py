@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from sae_stitching.matching.decoder_similarity import at_least, similarity
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
@@ -80,8 +82,6 @@ def agreement(
     >>> found.share, found.share_matched, found.pw_mcc
     (1.0, 1.0, 1.0)
     """
-    from sae_stitching.matching.decoder_similarity import similarity
-
     matched = len(W_dec) <= MATCHED_UP_TO
     found = similarity(W_dec, other, floor=SHARED_COSINE, keep=matched)
     max_cosine = np.concatenate([found.max_cosine_small, found.max_cosine_large])
@@ -105,4 +105,4 @@ def random_agreement(d_sae: int, d_model: int, seed: int = 0) -> Agreement:
 
 
 def _share(cosine: np.ndarray) -> float:
-    return float((cosine >= np.float32(SHARED_COSINE)).mean()) if len(cosine) else float("nan")
+    return float(at_least(cosine, SHARED_COSINE).mean()) if len(cosine) else float("nan")

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.record import loader, record
+from sae_stitching.base.record import loader, record, stored
 from sae_stitching.base.store import replacing
 from sae_stitching.matching.decoder_similarity import Similarity
 
@@ -29,7 +29,7 @@ class Subgraphs:
     """Subgraph of each latent of the smaller SAE, −1 where it stands alone."""
     component_large: Int32[np.ndarray, " d_large"]
     """Subgraph of each latent of the larger SAE, −1 where it stands alone, which is novel."""
-    threshold: float
+    theta: float = stored(name="threshold")
     """θ."""
     n_components: int
     """Number of subgraphs."""
@@ -39,15 +39,20 @@ class Subgraphs:
         """Which latents of the larger SAE are novel (Eq. 6)."""
         return self.component_large < 0
 
+    @property
+    def unmatched(self) -> Bool[np.ndarray, " d_small"]:
+        """Which latents of the smaller SAE have no partner in the larger."""
+        return self.component_small < 0
 
-def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
+
+def connected_subgraphs(similarity: Similarity, theta: float) -> Subgraphs:
     """Group latents of two dictionaries that are linked by cosines ≥ θ (Section 4.2).
 
     Parameters
     ----------
     similarity
         Of the two decoders.
-    threshold
+    theta
         θ, at least the floor of the similarity.
 
     Raises
@@ -66,13 +71,13 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     >>> found.component_large.tolist(), found.novel.tolist()
     ([0, 0, -1], [False, False, True])
     """
-    if not np.float32(threshold) >= np.float32(similarity.floor):  # nor is NaN
+    if not np.float32(theta) >= np.float32(similarity.floor):  # nor is NaN
         raise StudyError(
-            f"stitching.threshold: {threshold:g} is below similarity.floor {similarity.floor:g}, "
+            f"stitching.threshold: {theta:g} is below similarity.floor {similarity.floor:g}, "
             "under which no edges are kept; lower the floor"
         )
     d_small, d_large = len(similarity.max_cosine_small), len(similarity.max_cosine_large)
-    linked = _linked(similarity, threshold)
+    linked = similarity.linked(theta)
     small, large = similarity.edge_small[linked], similarity.edge_large[linked] + d_small
     n_nodes = d_small + d_large
     graph = coo_array((np.ones(len(small), dtype=bool), (small, large)), shape=(n_nodes, n_nodes))
@@ -83,11 +88,7 @@ def connected_subgraphs(similarity: Similarity, threshold: float) -> Subgraphs:
     # Every subgraph has a latent of the smaller SAE, and those come first among the nodes.
     _, first, inverse = np.unique(labels[connected], return_index=True, return_inverse=True)
     component[connected] = np.argsort(np.argsort(first))[inverse]
-    return Subgraphs(component[:d_small], component[d_small:], float(threshold), len(first))
-
-
-def _linked(similarity: Similarity, threshold: float) -> Bool[np.ndarray, " edge"]:
-    return similarity.edge_cosine >= np.float32(threshold)
+    return Subgraphs(component[:d_small], component[d_small:], float(theta), len(first))
 
 
 load_subgraphs = loader("load_subgraphs", Subgraphs)
@@ -111,7 +112,7 @@ def write_graph(similarity: Similarity, subgraphs: Subgraphs, path: str | Path) 
     and `component`; edges have `cosine`. Lines are written one by one: networkx, which would
     first build the graph from Python objects, needs a kilobyte an edge.
     """
-    linked = _linked(similarity, subgraphs.threshold)
+    linked = similarity.linked(subgraphs.theta)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(_GRAPHML)
         for sae in ("small", "large"):

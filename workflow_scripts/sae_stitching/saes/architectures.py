@@ -185,6 +185,7 @@ class Gated(Architecture):
         }
 
 
+#: By the name that the config and the files have for them.
 ARCHITECTURES: dict[str, type[Architecture]] = {
     kind.name: kind for kind in (Architecture, TopK, BatchTopK, JumpReLU, Gated)
 }

@@ -20,21 +20,13 @@ from torch import Tensor
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import open_record, write_record
+from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.sae_file import StoredSAE, load_stored_sae
 from sae_stitching.sparse.active import above, largest_of_token
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-
-#: Activation functions: what makes a latent active, given its pre-activation.
-ARCHITECTURES = {
-    "relu": "positive",
-    "topk": "among the k greatest of its token, and positive",
-    "batchtopk": "above a threshold learned from the batches in training",
-    "jumprelu": "above its own threshold",
-    "gated": "above a threshold that follows from the gate, see `architectures.Gated`",
-}
 
 # The weights in the order in which the fingerprint takes them.
 _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
@@ -58,7 +50,7 @@ class SAE:
     b_enc : (d_sae)
     b_dec : (d_model)
     architecture : str
-        A key of `ARCHITECTURES`.
+        A key of `architectures.ARCHITECTURES`, where it is told what makes a latent active.
     threshold : (d_sae) or None
         A latent is active above it (batchtopk, jumprelu).
     k : int or None

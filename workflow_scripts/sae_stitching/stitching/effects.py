@@ -5,28 +5,20 @@ A stitched SAE takes the latents L0 from one SAE and L1 from another:
     x̂ = α b_dec0 + (1 − α) b_dec1 + Σ_{L0} W_dec0_i f0_i + Σ_{L1} W_dec1_i f1_i,
     α = |L0| / (|L0| + |L1|)                                                        (Eq. 5)
 
-We start from the whole smaller SAE with residual r = x − x̂0. An operation o takes some of its
-latents out and puts some of the larger SAE's in. On token t that adds
+In the words of `sums`, an operation o on its own gives
 
-    d_ot = Σ_{in} W_dec1_i f1_i − Σ_{out} W_dec0_i f0_i
+    SSE_o = Σ_t ‖r_t − β_o Δb − d_ot‖²,   β = 1 − α,
 
-to the reconstruction, nonzero only where one of the latents is active, and the mixed bias adds
-β_o Δb with β = 1 − α and Δb = b_dec1 − b_dec0. So
-
-    SSE_o = Σ_t ‖r_t − β_o Δb − d_ot‖²
-
-follows from sums over the tokens where o is active, and all operations together cost as much as
-decoding the codes a few times. The tokens are gone through in blocks, so that only a block of
-activations and codes is in memory beside both decoders. `independent_effects` applies each
-operation on its own to the smaller SAE (Figures 4 and 14), `cumulative_effects` one after the
-other (Figures 5 and 15).
-
-Everything is computed in float64.
+with d_ot nonzero only where one of its latents is active. So the errors follow from sums over the
+tokens where o is active, and all operations together cost as much as decoding the codes a few
+times. The tokens are gone through in blocks, so that only a block of activations and codes is in
+memory beside both decoders. `independent_effects` applies each operation on its own to the smaller
+SAE (Figures 4 and 14), `cumulative_effects` one after the other (Figures 5 and 15).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,13 +27,12 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
-from sae_stitching.activations.shards import Activations, ActivationShards
 from sae_stitching.base.compiled import compiled
-from sae_stitching.base.errors import StudyError
-from sae_stitching.base.progress import Progress
-from sae_stitching.saes.encoding import StoredCodes
-from sae_stitching.saes.sae import SAE, Decoder, taken_in
-from sae_stitching.sparse.codes import SparseCodes, SparsePattern
+from sae_stitching.sparse.codes import SparsePattern, starts_of
+from sae_stitching.stitching.operations import Operations
+from sae_stitching.stitching.pairs import EvalBlock, EvalPair
+from sae_stitching.stitching.sums import PairSums
+from sae_stitching.stitching.walks import Walk
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -49,149 +40,6 @@ if TYPE_CHECKING:
 # Elements of the largest temporary matrix: 256 Ki float64 values are 2 MiB, so that what is made
 # of it next still finds it in the cache.
 _ELEMENTS = 1 << 18
-
-
-@dataclass(frozen=True)
-class EvalBlock:
-    """Tokens of whole sequences, with their activations and both SAEs' codes."""
-
-    x: Float[Tensor, "token d_model"]
-    sequence: Int[Tensor, " token"]
-    codes_small: SparseCodes
-    codes_large: SparseCodes
-
-
-@dataclass(frozen=True)
-class EvalPair:
-    """Two SAEs and the eval tokens that they are compared on.
-
-    Attributes
-    ----------
-    small, large : SAE or Decoder
-        Of each only the decoder is used; in float64 it is not copied.
-    blocks : callable
-        Returns an iterator over the eval tokens in blocks of whole sequences.
-    n_tokens : int
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sae_stitching import SAE, EvalPair
-    >>> W_dec = torch.eye(2)
-    >>> large = SAE(W_dec.T, W_dec, torch.zeros(2), torch.zeros(2), "relu")
-    >>> small = SAE(W_dec[:, :1], W_dec[:1], torch.zeros(1), torch.zeros(2), "relu")
-    >>> pair = EvalPair.in_memory(small, large, torch.ones(3, 2), torch.tensor([0, 0, 1]))
-    >>> [(block.codes_small.to_dense().sum(1) > 0).tolist() for block in pair.blocks()]
-    [[True, True, True]]
-    """
-
-    small: SAE | Decoder
-    large: SAE | Decoder
-    blocks: Callable[[], Iterator[EvalBlock]]
-    n_tokens: int
-
-    @classmethod
-    def in_memory(
-        cls,
-        small: SAE,
-        large: SAE,
-        x: Float[Tensor, "token d_model"],
-        sequence: Int[Tensor, " token"],
-    ) -> EvalPair:
-        """Compare on activations in memory.
-
-        Parameters
-        ----------
-        small, large : SAE
-        x : (token, d_model)
-            Tensor or NumPy array.
-        sequence : (token) int
-            Sequence of each token; tokens of one sequence are consecutive. Standard errors are
-            clustered by it.
-
-        Raises
-        ------
-        StudyError
-            If the shapes do not fit together, or a number is not finite.
-        """
-        activations = Activations(x, sequence)
-        small, large = taken_in(small, "small"), taken_in(large, "large")
-        codes = (sae.encode(activations.x) for sae in (small, large))
-        return cls.stored(small, large, activations, *codes)
-
-    @classmethod
-    def stored(
-        cls,
-        small: SAE | Decoder,
-        large: SAE | Decoder,
-        activations: Activations | ActivationShards,
-        codes_small: SparseCodes | StoredCodes,
-        codes_large: SparseCodes | StoredCodes,
-    ) -> EvalPair:
-        """Compare on cached activations and stored codes, a block at a time.
-
-        Parameters
-        ----------
-        small, large : SAE or Decoder
-        activations
-            On disk, or in memory.
-        codes_small, codes_large
-            Of each SAE over all these tokens.
-
-        Raises
-        ------
-        StudyError
-            If the codes and the activations differ in number of tokens.
-        """
-        for side, codes in (("small", codes_small), ("large", codes_large)):
-            if codes.n_tokens != activations.n_tokens:
-                path = getattr(codes, "path", None)
-                remedy = "delete it and run again" if path else "encode these activations"
-                raise StudyError(
-                    f"{path or f'codes_{side}'}: codes of {codes.n_tokens} tokens, but activations "
-                    f"of {activations.n_tokens}; {remedy}"
-                )
-
-        def blocks() -> Iterator[EvalBlock]:
-            for block in activations.blocks():
-                end = block.start + len(block.activations)
-                yield EvalBlock(
-                    block.activations,
-                    block.sequence,
-                    codes_small.tokens(block.start, end),
-                    codes_large.tokens(block.start, end),
-                )
-
-        return cls(small, large, blocks, activations.n_tokens)
-
-
-@dataclass(frozen=True)
-class Operations:
-    """Which operation takes out, or puts in, each latent.
-
-    Attributes
-    ----------
-    small : (d_small) int64
-        Operation that takes the latent out of the smaller SAE, −1 where none does.
-    large : (d_large) int64
-        Operation that puts the latent of the larger SAE in, −1 where none does.
-    n : int
-        Number of operations; cumulative ones are applied in this order.
-    """
-
-    small: Int[Tensor, " d_small"]
-    large: Int[Tensor, " d_large"]
-    n: int
-
-    @property
-    def n_small(self) -> Int[Tensor, " n"]:
-        """Latents that each operation takes out, (n) int64."""
-        return torch.bincount(self.small[self.small >= 0], minlength=self.n)
-
-    @property
-    def n_large(self) -> Int[Tensor, " n"]:
-        """Latents that each operation puts in, (n) int64."""
-        return torch.bincount(self.large[self.large >= 0], minlength=self.n)
 
 
 @dataclass(frozen=True)
@@ -225,21 +73,18 @@ class IndependentEffects:
 
 
 @dataclass(frozen=True)
-class CumulativeEffects:
-    """The stitched SAE before the first operation and after each.
+class CumulativeEffects(Walk):
+    """The stitched SAE before the first operation and after each, and the larger SAE.
 
     Attributes
     ----------
-    mse, l0 : (operation + 1) float64
-    n_latents : (operation + 1) int64
+    n_latents, mse, l0 : (operation + 1)
+        As of any `Walk`.
     mse_large, l0_large : float
         Of the larger SAE itself, which a whole transition ends at.
     n_tokens : int
     """
 
-    mse: Float[np.ndarray, " operation+1"]
-    l0: Float[np.ndarray, " operation+1"]
-    n_latents: Int[np.ndarray, " operation+1"]
     mse_large: float
     l0_large: float
     n_tokens: int
@@ -269,21 +114,20 @@ def independent_effects(
     where o is active in s; expanding the square leaves sums over those.
     """
     n = operations.n
-    stitch = _Stitch(pair, operations)
+    sums = _EffectSums(pair, operations)
     n_small, n_large = pair.small.d_sae - operations.n_small, operations.n_large
-    beta = n_large.double() / (n_small + n_large).clamp(min=1)
+    beta = torch.from_numpy(n_large / np.maximum(n_small + n_large, 1))
     # Per operation: Σ_s L, Σ_s L p, Σ_s L T and Σ_s L², with p_s = −2 Δb·Σ_{t∈s} r_t.
-    sums = torch.zeros(4, n, dtype=torch.float64)
+    of_operation = torch.zeros(4, n, dtype=torch.float64)
     # Over sequences: Σ p, Σ p², Σ pT, ΣT², their number.
     p_sum = pp = pt = tt = 0.0
     n_sequences = 0
     n_active = torch.zeros(n, dtype=torch.int64)
-    progress = Progress(pair.n_tokens, label)
-    for block in pair.blocks():
-        r, groups = stitch.start(block)
+    for block, r in sums.residuals(label, large=True):
+        groups = sums.groups(block)
         _, sequence = torch.unique_consecutive(block.sequence, return_inverse=True)
         tokens = torch.bincount(sequence).double()
-        p = torch.bincount(sequence, weights=-2.0 * (r @ stitch.delta_b))
+        p = torch.bincount(sequence, weights=-2.0 * (r @ sums.delta_b))
         n_sequences += len(tokens)
         p_sum += p.sum().item()
         pp += (p @ p).item()
@@ -297,11 +141,10 @@ def independent_effects(
         L = change.new_zeros(len(key)).index_add_(0, inverse, change)
         operation, s = key // len(tokens), key % len(tokens)
         for row, term in enumerate((L, L * p[s], L * tokens[s], L * L)):
-            sums[row].index_add_(0, operation, term)
-        progress.update(len(block.x))
+            of_operation[row].index_add_(0, operation, term)
 
-    L, Lp, LT, LL = sums
-    T, bb = float(stitch.n_tokens), stitch.delta_b @ stitch.delta_b
+    L, Lp, LT, LL = of_operation
+    T, bb = float(sums.n_tokens), sums.delta_b @ sums.delta_b
     delta = (L + beta * p_sum + beta**2 * bb * T) / T
     kappa = beta**2 * bb - delta
     square = (
@@ -315,13 +158,13 @@ def independent_effects(
     return IndependentEffects(
         delta_mse=(delta / d_model).numpy(),
         standard_error=(variance.sqrt() / d_model).numpy(),
-        delta_l0=stitch.delta_l0().numpy(),
+        delta_l0=sums.delta_l0,
         n_active=n_active.numpy(),
-        mse_small=stitch.sse_small / (T * d_model),
-        mse_large=stitch.sse_large / (T * d_model),
-        l0_small=stitch.l0_small,
-        l0_large=stitch.l0_large,
-        n_tokens=stitch.n_tokens,
+        mse_small=sums.mse_small,
+        mse_large=sums.mse_large,
+        l0_small=sums.l0_small,
+        l0_large=sums.l0_large,
+        n_tokens=sums.n_tokens,
     )
 
 
@@ -339,112 +182,45 @@ def cumulative_effects(
 
     Notes
     -----
-    With q_k = r − Σ_{o≤k} d_o, the residual without the change in bias after k operations,
-
-        SSE_k = Σ_t ‖q_kt − β_k Δb‖² = Σ_t ‖q_kt‖² − 2 β_k Δb·Σ_t q_kt + T β_k² ‖Δb‖².
-
-    ‖q_kt‖² changes only at operations that are active on t: q_kt is followed from one of them to
-    the next, token by token. Σ_t q_kt needs only the sum of every latent's activations.
+    ‖q_t‖² changes only at operations that are active on t: q_t is followed from one of them to the
+    next, token by token.
     """
-    n = operations.n
-    stitch = _Stitch(pair, operations)
-    steps = torch.zeros(n, dtype=torch.float64)
-    r_sum = torch.zeros(pair.small.d_model, dtype=torch.float64)
-    progress = Progress(pair.n_tokens, label)
-    for block in pair.blocks():
-        r, groups = stitch.start(block)
-        r_sum += r.sum(0)
-        steps.index_add_(0, groups.operation, groups.changes(r))
-        progress.update(len(block.x))
-
-    T, delta_b = float(stitch.n_tokens), stitch.delta_b
-    n_small = pair.small.d_sae - _running(operations.n_small)
-    n_large = _running(operations.n_large)
-    beta = n_large.double() / (n_small + n_large).clamp(min=1)
-    q_squared = stitch.sse_small + _running(steps)
-    q_along_bias = delta_b @ r_sum - _running(stitch.sum_along_bias())
-    sse = q_squared - 2 * beta * q_along_bias + T * beta**2 * (delta_b @ delta_b)
+    sums = _EffectSums(pair, operations)
+    changes = torch.zeros(operations.n, dtype=torch.float64)
+    for block, r in sums.residuals(label, large=True):
+        groups = sums.groups(block)
+        changes.index_add_(0, groups.operation, groups.changes(r))
+    walk = sums.walk(changes.numpy())
     return CumulativeEffects(
-        mse=(sse / (T * pair.small.d_model)).numpy(),
-        l0=(stitch.l0_small + _running(stitch.delta_l0())).numpy(),
-        n_latents=(n_small + n_large).numpy(),
-        mse_large=stitch.sse_large / (T * pair.small.d_model),
-        l0_large=stitch.l0_large,
-        n_tokens=stitch.n_tokens,
+        **vars(walk),
+        mse_large=sums.mse_large,
+        l0_large=sums.l0_large,
+        n_tokens=sums.n_tokens,
     )
 
 
-def _running(values: Tensor) -> Tensor:
-    # Cumulative sum with the state before the first operation in front.
-    return torch.cat([values.new_zeros(1), values.cumsum(0)])
-
-
-class _Stitch:
-    """Both decoders, and the sums that every experiment needs.
-
-    Latents are numbered through both SAEs, those of the larger after those of the smaller.
-    """
+class _EffectSums(PairSums):
+    """Sums over the tokens where the operations are active."""
 
     def __init__(self, pair: EvalPair, operations: Operations) -> None:
-        self.pair, self.operations = pair, operations
-        found = len(operations.small), len(operations.large)
-        if found != (pair.small.d_sae, pair.large.d_sae):
-            raise StudyError(
-                f"subgraphs: of SAEs of {found[0]} and {found[1]} latents, but these have "
-                f"{pair.small.d_sae} and {pair.large.d_sae}; delete the subgraphs and run again"
-            )
-        self.operation_of = torch.cat([operations.small, operations.large])
-        self.d_small = pair.small.d_sae
-        self.W_dec = pair.small.W_dec.double(), pair.large.W_dec.double()
-        self.b_dec = pair.small.b_dec.double(), pair.large.b_dec.double()
-        self.delta_b = self.b_dec[1] - self.b_dec[0]
+        super().__init__(pair, operations)
         # The norm is a reduction; ⟨W_i, W_i⟩ would first be a matrix of products, a copy of W.
         self.squared_norms = torch.cat([vector_norm(W, dim=1).square() for W in self.W_dec])
-        self.along_bias = torch.cat([W @ self.delta_b for W in self.W_dec])
-        self.sse_small = self.sse_large = 0.0
-        self.n_tokens = 0
-        d_all = len(self.operation_of)
-        # Taking out subtracts, putting in adds.
-        self.sign = torch.ones(d_all, dtype=torch.float64)
-        self.sign[: self.d_small] = -1.0
-        self.count = torch.zeros(d_all, dtype=torch.int64)
-        self.total = torch.zeros(d_all, dtype=torch.float64)
 
-    def start(self, block: EvalBlock) -> tuple[Tensor, _Groups]:
-        """Residual of the smaller SAE on a block, and what the operations add there."""
-        x = block.x.double()
-        both = block.codes_small.double(), block.codes_large.double()
-        self.n_tokens += len(x)
-        for codes, part in zip(
-            both, (slice(0, self.d_small), slice(self.d_small, None)), strict=True
-        ):
-            self.count[part] += codes.pattern.counts
-            self.total[part] += codes.pattern.sum_by_latent(codes.values)
-        # The error of the larger SAE first: its memory is free again for the other.
-        self.sse_large += self._residual(x, both, 1).square_().sum().item()
-        r = self._residual(x, both, 0)
-        self.sse_small += vecdot(r, r).sum().item()
-        return r, self._groups(*both)
-
-    def _residual(self, x: Tensor, both: tuple[SparseCodes, SparseCodes], which: int) -> Tensor:
-        x_hat = both[which].matmul(self.W_dec[which]).add_(self.b_dec[which])
-        return torch.sub(x, x_hat, out=x_hat)
-
-    def _groups(self, codes_small: SparseCodes, codes_large: SparseCodes) -> _Groups:
-        n = self.operations.n
-        latent = torch.cat(
-            [codes_small.pattern.indices, codes_large.pattern.indices + self.d_small]
-        )
-        token = torch.cat([codes_small.pattern.rows, codes_large.pattern.rows])
-        value = torch.cat([codes_small.values, codes_large.values])
-        touched = self.operation_of[latent] >= 0
+    def groups(self, block: EvalBlock) -> _Groups:
+        """What the operations add on a block of `residuals`."""
+        n, operation_of = self.operations.n, torch.from_numpy(self.operation_of)
+        small, large = block.codes_small, block.codes_large
+        latent = torch.cat([small.pattern.indices, large.pattern.indices + self.d_small])
+        token = torch.cat([small.pattern.rows, large.pattern.rows])
+        value = torch.cat([small.values, large.values])
+        touched = operation_of[latent] >= 0
         latent, token, value = latent[touched], token[touched], value[touched]
-        key = token * n + self.operation_of[latent]
-        key, order = torch.sort(key, stable=True)
+        key, order = torch.sort(token * n + operation_of[latent], stable=True)
         latent, value = latent[order], value[order]
         group, sizes = torch.unique_consecutive(key, return_counts=True)
-        indptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        return _Groups(self, group // n, group % n, indptr, latent, value * self.sign[latent])
+        value = torch.where(latent < self.d_small, -value, value)
+        return _Groups(self, group // n, group % n, starts_of(sizes), latent, value)
 
     def decode(self, pattern: SparsePattern, values: Tensor) -> Tensor:
         """Codes of latents of both SAEs times the decoders, (row, d_model)."""
@@ -466,35 +242,8 @@ class _Stitch:
             self.W_dec, (~of_large, of_large), (0, self.d_small), strict=True
         ):
             if kept.any():
-                before = torch.cat([pattern.indptr.new_zeros(1), kept.cumsum(0)])
                 latent = pattern.indices[kept] - first
-                yield W, kept, SparsePattern(before[pattern.indptr], latent, len(W))
-
-    @property
-    def l0_small(self) -> float:
-        """Mean number of active latents of the smaller SAE."""
-        return float(self.count[: self.pair.small.d_sae].sum()) / self.n_tokens
-
-    @property
-    def l0_large(self) -> float:
-        """Mean number of active latents of the larger SAE."""
-        return float(self.count[self.pair.small.d_sae :].sum()) / self.n_tokens
-
-    def delta_l0(self) -> Tensor:
-        """Change of the mean number of active latents by each operation."""
-        return self._by_operation(self.sign * self.count / self.n_tokens)
-
-    def sum_along_bias(self) -> Tensor:
-        """Δb·Σ_t d_ot of each operation."""
-        return self._by_operation(self.sign * self.total * self.along_bias)
-
-    def _by_operation(self, of_latent: Tensor) -> Tensor:
-        touched = self.operation_of >= 0
-        return torch.bincount(
-            self.operation_of[touched],
-            weights=of_latent[touched],
-            minlength=self.operations.n,
-        ).double()
+                yield W, kept, SparsePattern(starts_of(kept)[pattern.indptr], latent, len(W))
 
 
 @dataclass(frozen=True)
@@ -505,7 +254,7 @@ class _Groups:
     ``indptr[g]:indptr[g + 1]`` are those of group g; values that are taken out are negative.
     """
 
-    stitch: _Stitch
+    sums: _EffectSums
     token: Tensor
     operation: Tensor
     indptr: Tensor
@@ -517,18 +266,18 @@ class _Groups:
         indptr = self.indptr[first : last + 1]
         entries = slice(int(indptr[0]), int(indptr[-1]))
         pattern = SparsePattern(
-            indptr - indptr[0], self.latent[entries], len(self.stitch.operation_of)
+            indptr - indptr[0], self.latent[entries], len(self.sums.operation_of)
         )
-        return self.stitch.decode(pattern, self.value[entries])
+        return self.sums.decode(pattern, self.value[entries])
 
     def terms(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """d·r, ‖d‖² and d·Δb of every group; `r` is the residual of the block."""
-        stitch = self.stitch
+        sums = self.sums
         tokens = self.indptr[self._starts(len(r))]
-        pattern = SparsePattern(tokens, self.latent, len(stitch.operation_of))
-        projected = self.value * stitch.dot(pattern, r)
-        along_bias = self.value * stitch.along_bias[self.latent]
-        squared = self.value.square() * stitch.squared_norms[self.latent]
+        pattern = SparsePattern(tokens, self.latent, len(sums.operation_of))
+        projected = self.value * sums.dot(pattern, r)
+        along_bias = self.value * sums.W_along_bias[self.latent]
+        squared = self.value.square() * sums.squared_norms[self.latent]
         sizes = self.indptr.diff()
         if len(self.value) > len(sizes):
             # Where a group has several latents, ‖d‖² needs d itself; elsewhere, as in
@@ -545,7 +294,7 @@ class _Groups:
 
     def changes(self, r: Tensor) -> Tensor:
         """Change of ‖q‖² by every group, the operations of a token in order; `r` becomes q."""
-        arrays = (r, self._starts(len(r)), self.indptr, self.latent, self.value, *self.stitch.W_dec)
+        arrays = (r, self._starts(len(r)), self.indptr, self.latent, self.value, *self.sums.W_dec)
         return torch.from_numpy(_walk(*(array.numpy() for array in arrays)))
 
     def _starts(self, n_tokens: int) -> Tensor:
@@ -555,7 +304,7 @@ class _Groups:
     def _chunks(self) -> Iterator[Tensor]:
         # The vectors of all groups, so many at once as bounds memory.
         n = len(self.token)
-        step = max(1, _ELEMENTS // self.stitch.pair.small.d_model)
+        step = max(1, _ELEMENTS // self.sums.pair.small.d_model)
         for first in range(0, n, step):
             yield self.vectors(first, min(first + step, n))
 
@@ -563,12 +312,11 @@ class _Groups:
         # Only the groups where `keep` is true.
         sizes = self.indptr.diff()
         entries = keep.repeat_interleave(sizes)
-        indptr = torch.cat([sizes.new_zeros(1), sizes[keep].cumsum(0)])
         return _Groups(
-            self.stitch,
+            self.sums,
             self.token[keep],
             self.operation[keep],
-            indptr,
+            starts_of(sizes[keep]),
             self.latent[entries],
             self.value[entries],
         )

@@ -14,15 +14,15 @@ latents costs as much as a product of the sparse codes with themselves.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array, vstack
 
 from sae_stitching.base import arrays
 from sae_stitching.base.compiled import compiled
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
-from sae_stitching.stitching.effects import EvalPair, Operations
+from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.orders import OrderSums
+from sae_stitching.stitching.pairs import EvalPair
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def greedy_latents(
     The larger SAE has the direction that the smaller one lacks twice. Either of the two would help,
     both would be one too many.
 
-    >>> import torch
-    >>> from sae_stitching import SAE, EvalPair, greedy_latents
+    >>>     >>> from sae_stitching import SAE, EvalPair, greedy_latents
     >>> def sae(W):
     ...     return SAE(W.T, W, torch.zeros(len(W)), torch.zeros(2), "relu")
     >>> small, large = sae(torch.eye(2)[:1]), sae(torch.eye(2)[[1, 1, 0]])
@@ -102,13 +101,10 @@ def greedy_latents(
     if mask.dtype != bool:
         raise StudyError(f"candidates: are of type {mask.dtype}, expected a mask of true and false")
     latents = np.flatnonzero(mask)
-    large = np.full(d_large, -1)
-    large[latents] = np.arange(len(latents))
-    operations = Operations(torch.full((d_small,), -1), torch.from_numpy(large), len(latents))
-    sums = OrderSums(pair, operations, label)
+    sums = OrderSums(pair, Operations.insertions(latents, d_small, d_large), label)
     rows = _codes(sums, len(latents))
     columns = rows.tocsc()
-    W = np.ascontiguousarray(sums.W)
+    W, d_along_bias = sums.W, sums.along_bias
     G_own = np.zeros(len(latents))
     np.add.at(G_own, rows.indices, rows.data**2)
     G_own *= np.einsum("id,id->i", W, W)
@@ -116,16 +112,16 @@ def greedy_latents(
     buffers = np.zeros(len(latents)), np.zeros(len(latents), bool), np.zeros(len(latents), np.int64)
 
     most = int(left.sum()) if n is None else min(n, int(left.sum()))
-    sse, along_bias = sums.sse, 0.0
+    sse, along_bias = sums.sse_small, 0.0
     chosen: list[int] = []
     mse = [float(sums.mse(sse, along_bias, d_small, 0))]
     progress = Progress(most, label, "latents")
     while len(chosen) < most:
         k = len(chosen) + 1
         beta = k / (d_small + k)
-        change = np.where(left, G_own - 2 * b + 2 * beta * sums.along_bias, np.inf)
+        change = np.where(left, G_own - 2 * b + 2 * beta * d_along_bias, np.inf)
         j = int(np.argmin(change))
-        after = sse + G_own[j] - 2 * b[j], along_bias - sums.along_bias[j]
+        after = sse + G_own[j] - 2 * b[j], along_bias + d_along_bias[j]
         reached = float(sums.mse(*after, d_small, k))
         if n is None and reached >= mse[-1]:
             break

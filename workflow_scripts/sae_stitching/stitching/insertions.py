@@ -8,12 +8,13 @@ import numpy as np
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import loader, record, stored
+from sae_stitching.stitching.operations import Operations
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
 
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 
 @record("insertions", "stitching/insertions/<pair>.h5")
@@ -95,13 +96,11 @@ def insertion_effects(
     >>> found.mse_small, found.delta_mse.tolist(), found.max_cosine.tolist()
     (0.25, [0.25, -0.25], [1.0, 0.0])
     """
-    import torch
+    from sae_stitching.stitching.effects import independent_effects
 
-    from sae_stitching.stitching.effects import Operations, independent_effects
-
-    similarity.check_sizes(pair.small.d_sae, pair.large.d_sae)
-    small = torch.full((pair.small.d_sae,), -1)
-    operations = Operations(small, torch.arange(pair.large.d_sae), pair.large.d_sae)
+    d_small, d_large = pair.small.d_sae, pair.large.d_sae
+    similarity.check_sizes(d_small, d_large)
+    operations = Operations.insertions(np.arange(d_large), d_small, d_large)
     effects = independent_effects(pair, operations, label)
     return Insertions(
         effects.delta_mse,

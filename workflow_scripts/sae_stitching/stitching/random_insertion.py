@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sae_stitching.base.record import loader, record, stored
+from sae_stitching.stitching.operations import Operations
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float64, Int
 
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 GROUPS = ("novel", "reconstruction")
 
@@ -58,14 +59,11 @@ def random_insertion(
     label
         Names the work in the log.
     """
-    import torch
-
-    from sae_stitching.stitching.effects import Operations
     from sae_stitching.stitching.orders import OrderSums
 
     generator = np.random.default_rng(seed)
     d_large = pair.large.d_sae
-    operations = Operations(torch.full((pair.small.d_sae,), -1), torch.arange(d_large), d_large)
+    operations = Operations.insertions(np.arange(d_large), pair.small.d_sae, d_large)
     sums = OrderSums(pair, operations, label)
     groups = [np.flatnonzero(novel), np.flatnonzero(~novel)]
     orders = [order for group in groups for order in random_orders(group, n_orders, generator)]

@@ -17,9 +17,9 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.matching.decoder_similarity import novel_latents, similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.sae import SAE
-from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.stitched import StitchedSAE, inference_threshold, with_threshold
 from sae_stitching.stitching.swaps import swap_effects
 
@@ -36,7 +36,7 @@ def follow(
     recipe: Mapping[str, Any],
     saes: Mapping[str, SAE],
     tokens: Tokens | None,
-    thresholds: Mapping[str, float] | None = None,
+    thetas: Mapping[str, float] | None = None,
 ) -> StitchedSAE:
     """Stitch an SAE: begin with its base, do the swaps, then the insertions, in the order given.
 
@@ -51,7 +51,7 @@ def follow(
         By name, those that the recipe names.
     tokens
         Those that effects are measured on; None where nothing needs them.
-    thresholds
+    thetas
         θ of the entries that give none, by the name of their SAE.
 
     Raises
@@ -61,7 +61,7 @@ def follow(
     """
     known = {name: _at_inference(sae, name, tokens) for name, sae in saes.items()}
     stitched = StitchedSAE.of(known[recipe["base"]], recipe["base"])
-    given = thresholds or {}
+    given = thetas or {}
     for i, swap in enumerate(recipe["swap"]):
         theta = given[swap["sae"]] if swap["threshold"] is None else swap["threshold"]
         try:

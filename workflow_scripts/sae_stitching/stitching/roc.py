@@ -1,8 +1,7 @@
 """How well the max decoder cosine tells novel latents from reconstruction latents (Figure 13).
 
 A latent of the larger SAE counts as positive if inserting it alone lowers the smaller SAE's
-MSE, and is called novel if its max cosine is below a threshold (Eq. 6). The ROC curve runs
-over all thresholds.
+MSE, and is called novel if its max cosine is below θ (Eq. 6). The ROC curve runs over all θ.
 """
 
 from __future__ import annotations
@@ -36,11 +35,12 @@ class NoveltyROC:
     """False positive rate, from 0 to 1."""
     tpr: Float64[np.ndarray, " point"]
     """True positive rate, from 0 to 1."""
-    thresholds: Float64[np.ndarray, " point"] = stored(name="threshold")
+    theta: Float64[np.ndarray, " point"] = stored(name="threshold")
     """θ of each point, ascending: latents with max cosine < θ are novel.
 
     These are the distinct cosines themselves (and one value above them all), so that the
-    point that belongs to any other θ can be told exactly; see `at`.
+    point that belongs to any other θ is known exactly; see `at`. In the file it is called
+    ``threshold``.
     """
     auc: float
     """Area under the curve."""
@@ -66,7 +66,7 @@ class NoveltyROC:
         """Return (FPR, TPR) of calling exactly the latents with max cosine < `theta` novel."""
         if not self.defined or np.isnan(theta):
             return np.nan, np.nan
-        point = min(int(np.searchsorted(self.thresholds, theta)), self.thresholds.size - 1)
+        point = min(int(np.searchsorted(self.theta, theta)), self.theta.size - 1)
         return float(self.fpr[point]), float(self.tpr[point])
 
 
@@ -167,7 +167,7 @@ def novelty_roc(
     return NoveltyROC(
         fpr=fpr,
         tpr=tpr,
-        thresholds=above.astype(np.float64),
+        theta=above.astype(np.float64),
         auc=float(roc_auc_score(positive, -cosine)),
         auc_low=auc_low,
         auc_high=auc_high,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sae_stitching.base.record import loader, record, stored
+from sae_stitching.stitching.operations import Operations
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
 
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 ORDERS = ("cosine", "effect", "greedy")
 
@@ -40,7 +41,7 @@ class Selection:
 
     orders: Mapping[str, InsertionOrder] = stored(keys=ORDERS)
     """By max cosine, by own effect and greedily."""
-    threshold: float
+    theta: float = stored(name="threshold")
     """θ of the pair."""
     n_novel: int = stored(unit="latents")
     """Latents with max cosine < θ: the first of the cosine order."""
@@ -99,12 +100,8 @@ def walk(pair: EvalPair, latents: np.ndarray, label: str = "insertions") -> Inse
     label
         Names the work in the log.
     """
-    import torch
+    from sae_stitching.stitching.effects import cumulative_effects
 
-    from sae_stitching.stitching.effects import Operations, cumulative_effects
-
-    large = np.full(pair.large.d_sae, -1)
-    large[latents] = np.arange(len(latents))
-    none = torch.full((pair.small.d_sae,), -1)
-    path = cumulative_effects(pair, Operations(none, torch.from_numpy(large), len(latents)), label)
-    return InsertionOrder(latents, path.mse, path.l0)
+    operations = Operations.insertions(latents, pair.small.d_sae, pair.large.d_sae)
+    found = cumulative_effects(pair, operations, label)
+    return InsertionOrder(latents, found.mse, found.l0)

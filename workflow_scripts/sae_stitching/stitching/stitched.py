@@ -196,7 +196,7 @@ class StitchedSAE:
             there = f"the last is {n - 1}" if n else "there are none"
             raise StudyError(
                 f"SAE {name}: there is no connected subgraph {beyond[0]} at θ "
-                f"{subgraphs.threshold:g}; {there}"
+                f"{subgraphs.theta:g}; {there}"
             )
         coming = np.isin(subgraphs.component_large, chosen)
         return self.remove(np.isin(subgraphs.component_small, chosen)).insert(large, coming, name)

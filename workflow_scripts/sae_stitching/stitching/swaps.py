@@ -8,11 +8,12 @@ import numpy as np
 
 from sae_stitching.base.record import loader, record, stored
 from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.operations import Operations
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
 
-    from sae_stitching.stitching.effects import EvalPair, Operations
+    from sae_stitching.stitching.pairs import EvalPair
 
 
 @record("swaps", "stitching/swaps/<pair>.h5")
@@ -42,13 +43,9 @@ load_swaps = loader("load_swaps", Swaps)
 
 def swap_operations(subgraphs: Subgraphs) -> Operations:
     """One operation a connected subgraph: its small latents go, its large ones come."""
-    import torch
-
-    from sae_stitching.stitching.effects import Operations
-
     return Operations(
-        torch.from_numpy(subgraphs.component_small).long(),
-        torch.from_numpy(subgraphs.component_large).long(),
+        subgraphs.component_small.astype(np.int64),
+        subgraphs.component_large.astype(np.int64),
         subgraphs.n_components,
     )
 
@@ -96,8 +93,8 @@ def swap_effects(pair: EvalPair, subgraphs: Subgraphs, label: str = "swaps") -> 
         effects.delta_mse,
         effects.standard_error,
         effects.delta_l0,
-        operations.n_small.numpy(),
-        operations.n_large.numpy(),
+        operations.n_small,
+        operations.n_large,
         effects.mse_small,
         effects.l0_small,
         effects.n_tokens,

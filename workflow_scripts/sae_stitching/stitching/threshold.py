@@ -1,4 +1,4 @@
-"""MSE against the threshold θ: all latents with max cosine < θ inserted together (Figure 15).
+"""MSE against θ: all latents with max cosine < θ inserted together (Figure 15).
 
 The lowest point of the curve is the θ that ``stitching.threshold: auto`` takes.
 """
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sae_stitching.base.record import loader, record, stored
+from sae_stitching.stitching.operations import Operations
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64, Int64
 
     from sae_stitching.matching.decoder_similarity import Similarity
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 
 @record("threshold", "stitching/threshold/<pair>.h5", derived=("best",))
@@ -79,25 +80,21 @@ def threshold_curve(
     >>> curve.n_inserted.tolist(), curve.mse.tolist(), curve.best
     ([0, 1, 2], [0.25, 0.0, 0.25], 1.0)
     """
-    import torch
+    from sae_stitching.stitching.effects import cumulative_effects
 
-    from sae_stitching.stitching.effects import Operations, cumulative_effects
-
-    similarity.check_sizes(pair.small.d_sae, pair.large.d_sae)
+    d_small, d_large = pair.small.d_sae, pair.large.d_sae
+    similarity.check_sizes(d_small, d_large)
     max_cosine = similarity.max_cosine_large
     order = np.argsort(max_cosine, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    small = torch.full((pair.small.d_sae,), -1)
-    path = cumulative_effects(pair, Operations(small, torch.from_numpy(rank), len(rank)), label)
+    walk = cumulative_effects(pair, Operations.insertions(order, d_small, d_large), label)
     # Equal cosines fall on the same side of any θ, so only the steps between distinct ones
-    # are thresholds: after k insertions θ is the next cosine, and one above all for the last.
+    # count: after k insertions θ is the next cosine, and one above all for the last.
     ascending = max_cosine[order]
     theta = np.append(ascending, np.nextafter(ascending[-1], np.float32(2.0)))
     reachable = np.append(True, theta[1:] > theta[:-1])
     return ThresholdCurve(
         theta[reachable],
         np.flatnonzero(reachable),
-        path.mse[reachable],
-        path.l0[reachable],
+        walk.mse[reachable],
+        walk.l0[reachable],
     )

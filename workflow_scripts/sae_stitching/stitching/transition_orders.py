@@ -15,7 +15,7 @@ from sae_stitching.stitching.transitions import DROP, INSERT, START, SWAP, trans
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int8
 
-    from sae_stitching.stitching.effects import EvalPair
+    from sae_stitching.stitching.pairs import EvalPair
 
 
 @record("transition_orders", "stitching/orders/<pair>.h5")

@@ -12,26 +12,23 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.base.names import split_pair_name
 from sae_stitching.base.record import loader, record, stored, write_record
 from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.operations import Operations
+from sae_stitching.stitching.swaps import swap_operations
+from sae_stitching.stitching.walks import Walk
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int8, Int64
+    from jaxtyping import Int8
 
-    from sae_stitching.stitching.effects import EvalPair, Operations
+    from sae_stitching.stitching.pairs import EvalPair
 
 START, INSERT, SWAP, DROP = range(4)
 KINDS = ("start", "insert", "swap", "drop")
 
 
 @record("transition_step", "stitching/transition/<pair>.h5")
-class Transition:
+class Transition(Walk):
     """The stitched SAE on the way from the smaller SAE to the larger, after every operation."""
 
-    n_latents: Int64[np.ndarray, " operation+1"] = stored(unit="latents")
-    """Latents of the stitched SAE."""
-    mse: Float64[np.ndarray, " operation+1"] = stored(unit="activation²")
-    """Mean over tokens and over d_model."""
-    l0: Float64[np.ndarray, " operation+1"] = stored(unit="latents a token")
-    """Mean number of active latents."""
     kind: Int8[np.ndarray, " operation+1"]
     """0 start, then 1 insert, 2 swap or 3 drop."""
     mse_large: float = stored(unit="activation²")
@@ -76,20 +73,12 @@ def transition_operations(
     swapped, then the latents of the smaller SAE that have no partner are dropped one by one; in
     each phase in the order of the latents' numbers. At the end the larger SAE is left.
     """
-    import torch
-
-    from sae_stitching.stitching.effects import Operations
-
-    novel = np.flatnonzero(subgraphs.component_large < 0)
-    alone = np.flatnonzero(subgraphs.component_small < 0)
-    n_insert, n_swap, n_drop = len(novel), subgraphs.n_components, len(alone)
-    large = subgraphs.component_large.astype(np.int64) + n_insert
-    large[novel] = np.arange(n_insert)
-    small = subgraphs.component_small.astype(np.int64) + n_insert
-    small[alone] = np.arange(n_drop) + n_insert + n_swap
-    n = n_insert + n_swap + n_drop
-    kinds = np.repeat([INSERT, SWAP, DROP], [n_insert, n_swap, n_drop]).astype(np.int8)
-    return Operations(torch.from_numpy(small), torch.from_numpy(large), n), kinds
+    sizes = len(subgraphs.component_small), len(subgraphs.component_large)
+    insert = Operations.insertions(np.flatnonzero(subgraphs.novel), *sizes)
+    swap = swap_operations(subgraphs)
+    drop = Operations.drops(np.flatnonzero(subgraphs.unmatched), *sizes)
+    kinds = np.repeat([INSERT, SWAP, DROP], [insert.n, swap.n, drop.n]).astype(np.int8)
+    return insert.then(swap).then(drop), kinds
 
 
 def transition(pair: EvalPair, subgraphs: Subgraphs, label: str = "transition") -> Transition:
@@ -130,22 +119,17 @@ def transition(pair: EvalPair, subgraphs: Subgraphs, label: str = "transition") 
     from sae_stitching.stitching.effects import cumulative_effects
 
     operations, kinds = transition_operations(subgraphs)
-    path = cumulative_effects(pair, operations, label)
+    walk = cumulative_effects(pair, operations, label)
     # What is left at the end is the larger SAE, bias included: the walk checks itself.
-    if not np.isclose(path.mse[-1], path.mse_large, rtol=1e-6, atol=1e-12):
+    if not np.isclose(walk.mse[-1], walk.mse_large, rtol=1e-6, atol=1e-12):
         raise StudyError(
-            f"{label}: the transition ends at MSE {path.mse[-1]:.9g}, the larger SAE has "
-            f"{path.mse_large:.9g}; the codes are not those of these SAEs; delete them and "
+            f"{label}: the transition ends at MSE {walk.mse[-1]:.9g}, the larger SAE has "
+            f"{walk.mse_large:.9g}; the codes are not those of these SAEs; delete them and "
             "run again"
         )
     return Transition(
-        path.n_latents,
-        path.mse,
-        path.l0,
-        np.concatenate([[np.int8(START)], kinds]),
-        path.mse_large,
-        path.l0_large,
-        path.n_tokens,
+        **vars(walk),
+        kind=np.concatenate([[np.int8(START)], kinds]),
     )
 
 

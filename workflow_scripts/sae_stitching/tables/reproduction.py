@@ -106,8 +106,7 @@ def subgraph_sizes(subgraphs: Subgraphs) -> Counter[tuple[int, int]]:
     """
     sides = component_sizes(subgraphs)
     counts = Counter(zip(*(side.tolist() for side in sides), strict=True))
-    alone = (subgraphs.component_small < 0).sum() + (subgraphs.component_large < 0).sum()
-    counts[0, 0] = int(alone)
+    counts[0, 0] = int(subgraphs.unmatched.sum() + subgraphs.novel.sum())
     return counts
 
 

@@ -133,7 +133,7 @@ def pair_row(
 ) -> dict[str, Any]:
     """Row of the pair table.
 
-    ``theta`` is the configured threshold, ``theta_best`` that of greatest TPR − FPR, and
+    ``theta`` is the one configured, ``theta_best`` that of greatest TPR − FPR, and
     ``theta_lowest_mse`` that whose novel set, inserted whole, leaves the lowest MSE.
     ``share_improving`` is the share of active latents whose insertion lowers the MSE.
     """
@@ -141,12 +141,12 @@ def pair_row(
     return {
         "small": small,
         "large": large,
-        "theta": subgraphs.threshold,
+        "theta": subgraphs.theta,
         "n_novel": int(novel.sum()),
         "n_reconstruction": int((~novel).sum()),
         "share_novel": float(novel.mean()),
         "n_components": subgraphs.n_components,
-        "n_unmatched_small": int((subgraphs.component_small < 0).sum()),
+        "n_unmatched_small": int(subgraphs.unmatched.sum()),
         "auc": roc.auc,
         "auc_low": roc.auc_low,
         "auc_high": roc.auc_high,
