@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sae_stitching.base.record import record, stored
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float64, Int64
 
 
