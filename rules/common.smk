@@ -18,7 +18,9 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 is_driver = workflow.exec_mode == ExecMode.DEFAULT
 
 _scripts = Path(workflow.basedir) / "workflow_scripts"
-own_code = runpy.run_path(str(_scripts / "own_code.py"))["OwnCode"](_scripts)
+own_code = runpy.run_path(str(_scripts / "own_code.py"))["OwnCode"](
+    _scripts, Path(".snakemake/code").absolute()
+)
 try:
     own_code.install()
 except ImportError as error:

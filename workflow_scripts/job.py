@@ -23,9 +23,10 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-1, (1 << 31) - 1)
 
 _HERE = Path(__file__).resolve().parent
-_own = runpy.run_path(str(_HERE / "own_code.py"))["OwnCode"](_HERE)
 # Tests call what is here in a process of their own kind.
 _is_script = hasattr(sys.modules["__main__"], "snakemake")
+_kept = Path(".snakemake/code").absolute() if _is_script else None
+_own = runpy.run_path(str(_HERE / "own_code.py"))["OwnCode"](_HERE, _kept)
 
 if _is_script:
     # From here on the library comes from the folder of this file alone, and rules/common.smk has
