@@ -36,7 +36,7 @@ if _is_script:
     except ImportError as error:
         sys.exit(f"error: {error}")
 
-    # The folder leaves the path again: its scripts have names, such as evaluate, by which other
+    # The folder leaves the path again: its scripts have names, such as pairs, by which other
     # libraries look for each other. What is started from here does not inherit it either.
     _first, _, _others = os.environ.get("PYTHONPATH", "").partition(os.pathsep)
     if os.path.realpath(_first) == str(_HERE):

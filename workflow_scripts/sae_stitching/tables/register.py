@@ -111,8 +111,8 @@ RESULTS = (
         name="pairs",
         section=STITCHING,
         table="Pairs of SAEs",
-        shows="One row a pair: θ, numbers of novel and reconstruction latents, AUC and its interval, "
-        "best thresholds, medians of the swaps",
+        shows="One row a pair: θ, numbers of novel and reconstruction latents, AUC and its "
+        "interval, best thresholds, medians of the swaps",
     ),
     Result(
         name="figure7",
@@ -125,7 +125,7 @@ RESULTS = (
         name="figure8",
         section=SIMILARITY,
         figure=True,
-        shows="Cosine of two latents' decoder directions against that of their activations, with R²",
+        shows="Cosine of two latents' decoder directions against that of their activations, and R²",
     ),
     Result(
         name="figure12",
@@ -137,7 +137,8 @@ RESULTS = (
         name="components",
         section=LATENT_FAMILIES,
         table="Types of latent families",
-        shows="One row a type of connected subgraph: its latents on either side, how many there are",
+        shows="One row a type of connected subgraph: its latents on either side, how many there "
+        "are",
         rule="figure12",
     ),
     Result(
@@ -159,7 +160,8 @@ RESULTS = (
         name="cross_entropy",
         section=PROPERTIES,
         table="Cross-entropy of the language model",
-        shows="One row an SAE: the language model's cross-entropy as it is, with the SAE, and ablated",
+        shows="One row an SAE: the language model's cross-entropy as it is, with the SAE, and "
+        "ablated",
         when="ce_tokens",
     ),
     Result(
@@ -213,8 +215,8 @@ RESULTS = (
         section=BEYOND,
         figure=True,
         table="Orders of insertion",
-        shows="How far the transition depends on the order of its operations: the given one, random "
-        "ones with their spread, largest measured gain first",
+        shows="How far the transition depends on the order of its operations: the given one, "
+        "random ones with their spread, largest measured gain first",
         when="steps",
     ),
     Result(
@@ -222,8 +224,8 @@ RESULTS = (
         section=BEYOND,
         figure=True,
         table="Insertion effects that differ from zero",
-        shows="Which insertion effects differ from zero beyond their standard error, and the AUC on "
-        "those alone",
+        shows="Which insertion effects differ from zero beyond their standard error, and the AUC "
+        "on those alone",
     ),
     Result(
         name="seed_agreement",
