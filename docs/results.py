@@ -10,8 +10,8 @@ from sae_stitching.tables.register import as_markdown
 HEAD = """\
 # Figures and tables
 
-What a study comes to, in the order of its report. A figure is a PDF, a PNG and a CSV with the numbers
-that it shows; each is a target of its own, such as `snakemake --cores all figure7`. All lie below
+What a study comes to, in the order of its report. A figure is a PDF, a PNG and a CSV with the
+numbers that it shows; each is a target of its own, such as `snakemake --cores all figure7`. All lie below
 `results/<study>/`, and tables are pages of the report too. This list is made from
 `sae_stitching/tables/register.py`, by `python docs/results.py`.
 """

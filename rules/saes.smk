@@ -120,24 +120,39 @@ rule export_sae:
 
 
 rule encode:
-    """Encode the eval tokens with SAE {wildcards.sae}, and measure it"""
+    """Encode the eval tokens with SAE {wildcards.sae}"""
     input:
         sae="<results>/saes/{sae}.h5",
         activations=shards("eval"),
     output:
-        codes="<results>/codes/{sae}.h5",
-        row="<results>/evaluation/{sae}.json",
+        "<results>/codes/{sae}.h5",
     resources:
         mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(
-            lambda wildcards: 30
-            + 2 * product_minutes(n_tokens("eval"), wildcards.sae)
-            + n_tokens("eval") / 60e3
+            lambda wildcards: 30 + 2 * product_minutes(n_tokens("eval"), wildcards.sae)
         ),
     params:
         job=job("encode", threads=1),
     script:
         "../workflow_scripts/encode.py"
+
+
+# A process of its own: after encoding, sums have other last bits.
+rule evaluate:
+    """Evaluate SAE {wildcards.sae}"""
+    input:
+        sae="<results>/saes/{sae}.h5",
+        codes="<results>/codes/{sae}.h5",
+        activations=shards("eval"),
+    output:
+        "<results>/evaluation/{sae}.json",
+    resources:
+        mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
+        runtime=scaled(30 + n_tokens("eval") / 60e3),
+    params:
+        job=job("evaluate", threads=1),
+    script:
+        "../workflow_scripts/evaluate.py"
 
 
 rule cross_entropy:

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 # Which figures and tables there are; nothing that computes them.
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from sae_stitching.tables.register import RESULTS  # noqa: E402, the line above finds it
+from sae_stitching.tables.register import RESULTS
 
 KINDS = np.array(["start", "insert", "swap", "drop"])
 #: Sums may be taken in another order than by the code that is checked.

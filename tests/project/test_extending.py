@@ -1,7 +1,7 @@
 """What docs/extending.md says is done here, in a copy of the repository, and works.
 
-A block below the path of a file, in backticks and with a colon, is that file; where it is a diff, it is
-a change of the one place in the file that its other lines are of.
+A block below the path of a file, in backticks and with a colon, is that file; where it is a diff, it
+is a change of the one place in the file that its other lines are of.
 """
 
 import json

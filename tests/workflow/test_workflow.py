@@ -77,6 +77,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "train_sae": tuple(SIZES),
     "stitch_sae": tuple(STITCHED_SAES),
     "encode": ALL_SAES,
+    "evaluate": ALL_SAES,
     "similarity": PAIRS,
     "insertions": PAIRS,
     "subgraphs": PAIRS,
@@ -115,12 +116,12 @@ FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
 FROM_SAES = FROM_ACTIVATIONS - jobs("cache_activations")
 # What is made of SAEs that are not stitched, and what is made of stitched ones.
-OF_STITCHED = {f"{rule}/{sae}" for rule in ("stitch_sae", "encode")
+OF_STITCHED = {f"{rule}/{sae}" for rule in ("stitch_sae", "encode", "evaluate")
                for sae in STITCHED_SAES}  # fmt: skip
 OF_STITCHED |= jobs("cross_entropy", "sae_properties", "stitched", "summary")
 OF_STITCHED |= pages("cross_entropy", "sae_properties", "stitched")
 FROM_SIMILARITY = FROM_SAES - jobs(
-    "train_sae", "stitch_sae", "encode", "cross_entropy", "sae_properties", "figure17"
+    "train_sae", "stitch_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
 )
 FROM_SIMILARITY -= jobs("passages", "training_curve", "stitched")
 FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
@@ -587,7 +588,7 @@ OF_128 = {job for job in FROM_SAES if "128" in job.rpartition("/")[2]} | TOGETHE
 OF_128 |= {job for job in OF_STITCHED if not job.endswith("/32-novel")}
 NEW_PAIRS = tuple(f"{sae}--256" for sae in SIZES)
 OF_256 = (
-    {f"{rule}/256" for rule in ("train_sae", "encode", "passages")}
+    {f"{rule}/256" for rule in ("train_sae", "encode", "evaluate", "passages")}
     | {
         f"{rule}/{pair}"
         for rule, instances in JOBS.items()
@@ -622,7 +623,7 @@ CONFIG_CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
                 },
             ]
         },
-        {f"{rule}/more" for rule in ("stitch_sae", "encode")}
+        {f"{rule}/more" for rule in ("stitch_sae", "encode", "evaluate")}
         | (OF_STITCHED & jobs("cross_entropy", "sae_properties", "stitched", "summary"))
         | pages("cross_entropy", "sae_properties", "stitched"),
     ),
@@ -1007,8 +1008,8 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "a damaged file": (
         {},
-        "passages/32.h5",
-        "passages/32",
+        "evaluation/32.json",
+        "evaluate/32",
         "results/tiny/codes/32.h5: not a readable HDF5 file",
     ),
 }
