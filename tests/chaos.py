@@ -27,7 +27,7 @@ sys.path[:0] = [str(_TESTS / f) for f in (".", "workflow", "text", "../workflow_
 from test_workflow import ROOT, Run, files  # noqa: E402, the line above finds it
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-# As the README says it; what else a run needs to find its folder comes from `Run`.
+# As docs/running.md says it; what else a run needs to find its folder comes from `Run`.
 COMMAND = ("--cores", "2")
 
 

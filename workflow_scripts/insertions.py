@@ -1,10 +1,11 @@
 """Insert every latent of the larger SAE alone, and all below each threshold together."""
 
 from job import job
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import load_similarity
-from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.threshold import threshold_curve, write_threshold_curve
+from sae_stitching.stitching.threshold import threshold_curve
 
 with job(snakemake) as origin:
     study, name = origin["study"], snakemake.wildcards.pair
@@ -13,5 +14,5 @@ with job(snakemake) as origin:
         similarity = load_similarity(snakemake.input.similarity, study=study, **saes)
         insertions = insertion_effects(pair, similarity, f"insertions {name}")
         curve = threshold_curve(pair, similarity, f"threshold {name}")
-    write_insertions(insertions, snakemake.output.insertions, **origin)
-    write_threshold_curve(curve, snakemake.output.curve, **origin)
+    write_record(insertions, snakemake.output.insertions, **origin)
+    write_record(curve, snakemake.output.curve, **origin)

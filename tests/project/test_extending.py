@@ -1,7 +1,7 @@
 """What docs/extending.md says is done here, in a copy of the repository, and works.
 
-A block below the path of a file, in backticks and with a colon, is that file; where it is a diff, it
-is a change of the one place in the file that its other lines are of.
+A block below the path of a file, in backticks and with a colon, is that file; a diff is a change of
+the one place in the file that its other lines are of.
 """
 
 import json
@@ -17,8 +17,8 @@ import pytest
 import torch
 import yaml
 from helpers.shards import write_shards
-from sae_stitching.matching.subgraphs import Subgraphs, write_subgraphs
-from sae_stitching.stitching.insertions import Insertions, write_insertions
+from sae_stitching.base.record import write_record
+from sae_stitching.stitching.insertions import Insertions
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "docs", "envs", "presets", "profiles", "report", "rules")
@@ -88,11 +88,8 @@ def write_inputs(checkout: Path) -> None:
     where = checkout / "results" / "tiny"
     cosines, error = np.linspace(0, 1, 64, dtype=np.float32), np.full(64, 0.1)
     insertions = Insertions(np.linspace(-1, 1, 64), error, N_ACTIVE, cosines, 1.0, 0.5, 99)
-    alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     for pair in PAIRS:
-        write_insertions(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
-        subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
-        write_subgraphs(subgraphs, where / "subgraphs" / f"{pair}.h5", **origin)
+        write_record(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
 
 
 def test_every_section_with_changes_is_followed():

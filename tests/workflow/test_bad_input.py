@@ -23,13 +23,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.corpus import write_corpus
 from helpers.oracle import random_sae
 from helpers.shards import HOOK, MODEL, write_shard
 from job import job
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
-from sae_stitching.base.store import write_hdf5
+from sae_stitching.base.record import write_record
 from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.figure13 import figure13, figure13_table
@@ -43,13 +44,13 @@ from sae_stitching.matching.decoder_similarity import (
     unit_rows,
     write_similarity,
 )
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, read_rows
 from sae_stitching.saes.sae import SAE, read_sae, save_sae
 from sae_stitching.saes.training import Trainer
 from sae_stitching.stitching.effects import EvalPair
-from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects, load_insertions
 from sae_stitching.stitching.pairs import open_pair
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.roc import novelty_roc
@@ -117,13 +118,11 @@ def make_study() -> None:
         encode_shards(read_sae(f"{name}.h5"), ["eval.h5"], f"codes_{name}.h5", **ORIGIN)
     compare("small", "large", "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
     with opened() as pair:
         found = insertion_effects(pair, load_similarity("similarity.h5"))
-    write_insertions(found, "insertions.h5", **ORIGIN)
-    with write_hdf5("tokens.h5", format="tokens", **ORIGIN) as file:
-        for split in ("train", "eval"):
-            file[f"{split}/tokens"] = np.full((4, CONTEXT), 65, dtype=np.int32)
+    write_record(found, "insertions.h5", **ORIGIN)
+    write_corpus("tokens.h5", train=np.full((4, CONTEXT), 65))
 
 
 def compare(small: str, large: str, path: str) -> None:
@@ -265,13 +264,13 @@ def insert(**changes: str) -> None:
     with opened(**changes) as pair:
         saes = {"small": pair.small, "large": pair.large}
         found = load_similarity("similarity.h5", study="test", **saes)
-        write_insertions(insertion_effects(pair, found), "out.h5", **ORIGIN)
+        write_record(insertion_effects(pair, found), "out.h5", **ORIGIN)
 
 
 def group(threshold: float = 0.5) -> None:
     """Rule subgraphs."""
     found = connected_subgraphs(load_similarity("similarity.h5", study="test"), threshold)
-    write_subgraphs(found, "out.h5", **ORIGIN)
+    write_record(found, "out.h5", **ORIGIN)
 
 
 def stitch(**parts: dict[str, Any]) -> None:
@@ -385,7 +384,7 @@ def save_dataset(folder: str) -> None:
 def group_of(small: str, large: str) -> None:
     compare(small, large, "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
 
 
 def trained_from(checkpoint: str) -> None:
@@ -692,7 +691,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     (
         (
             "tokens.h5: not a readable HDF5 file (Unable to synchronously open file "
-            "(truncated file: eof = 3332, sblock->base_addr = 0, stored_eof = 6664)); delete "
+            "(truncated file: eof = 3352, sblock->base_addr = 0, stored_eof = 6704)); delete "
             "it and run again"
         ),
         lambda: truncate("tokens.h5"),
@@ -930,11 +929,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         classify,
     ),
     (
-        (
-            "insertions.h5: insertions: delta_mse (20,), standard_error (20,), n_active (20,), "
-            "max_cosine (19,) must be one value a latent of the same larger SAE; delete the "
-            "insertions and run again"
-        ),
+        "insertions.h5: max_cosine has shape (19,), expected (20,) for (d_large); delete it and "
+        "run again",
         lambda: set_hdf5("insertions.h5", replaced("max_cosine", lambda v: v[1:])),
         classify,
     ),
@@ -967,12 +963,12 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     # SAEs of the study
     (
-        "small.h5: tensor W_dec is missing; delete it and run again",
+        "small.h5: W_dec is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("W_dec")),
         encode,
     ),
     (
-        "small.h5: tensor b_enc is missing; delete it and run again",
+        "small.h5: b_enc is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("b_enc")),
         encode,
     ),
@@ -982,12 +978,13 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         encode,
     ),
     (
-        "small.h5: W_enc has shape (12, 8), expected (8, 12); delete it and run again",
+        "small.h5: W_enc has shape (12, 8), expected (8, 12) for (d_model, d_sae); delete it and "
+        "run again",
         lambda: set_hdf5("small.h5", replaced("W_enc", np.transpose)),
         encode,
     ),
     (
-        "small.h5: b_enc has shape (11,), expected (12,); delete it and run again",
+        "small.h5: b_enc has shape (11,), expected (12,) for (d_sae); delete it and run again",
         lambda: set_hdf5("small.h5", replaced("b_enc", lambda b: b[1:])),
         encode,
     ),

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sae_stitching.matching.subgraphs import Subgraphs, write_subgraphs
-from sae_stitching.stitching.insertions import Insertions, write_insertions
+from sae_stitching.base.record import write_record
+from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.insertions import Insertions
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "envs", "presets", "profiles", "report", "rules", "schemas")
@@ -48,8 +49,8 @@ def write_inputs(folder: Path) -> None:
     alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
     for pair in ("32--64", "32--128", "64--128"):
-        write_insertions(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
-        write_subgraphs(subgraphs, where / "subgraphs" / f"{pair}.h5", **origin)
+        write_record(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
+        write_record(subgraphs, where / "subgraphs" / f"{pair}.h5", **origin)
 
 
 @dataclass

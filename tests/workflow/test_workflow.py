@@ -243,7 +243,7 @@ def spare(away, tmp_path) -> Run:
 
 
 def result_files() -> set[str]:
-    """Files that the README promises, without logs and benchmarks."""
+    """Files that docs/results.md promises, without logs and benchmarks."""
     figures = [
         "_".join([result.name, *pair])
         for result in SHOWN
@@ -798,7 +798,7 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
         | pages("cross_entropy", "sae_properties", "stitched"),
         set(),
     ),
-    "explorer/page/page.js": (LIBRARY, jobs("explorer"), set()),
+    "explorer/page/main.js": (LIBRARY, jobs("explorer"), set()),
     "tables/report.py": (LIBRARY, jobs("summary", "table_pages"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "saes/training.py": (LIBRARY, FROM_SAES, set()),

@@ -27,6 +27,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -34,18 +35,27 @@ from typing import Any
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, replacing
+from sae_stitching.base.record import open_record
+from sae_stitching.base.store import replacing
 from sae_stitching.explorer.passages import Passages
 from sae_stitching.matching.decoder_similarity import Similarity
 from sae_stitching.matching.subgraphs import Subgraphs
 from sae_stitching.stitching.insertions import Insertions
 from sae_stitching.stitching.swaps import Swaps
+from sae_stitching.text.token_file import Tokens
 
 ASSETS = Path(__file__).with_name("page")
 """Folder of the page's own files."""
 
+CHART = "chart.umd.min.js"
+"""Chart.js as it is distributed, among them."""
+
 CHUNK = 256
 """Latents whose passages are in one part."""
+
+# How the page's modules import and export: names alone, and nothing that changes later.
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ def explorer_parts(
         Latents of another SAE that are listed as nearest.
     """
     numbers = {name: number for number, name in enumerate(saes)}
-    with read_hdf5(tokens_path, format="tokens", study=about["study"]) as file:
-        tokens, document = file["eval/tokens"][...], file["eval/document"][...]
+    with open_record(Tokens, tokens_path, study=about["study"]) as corpus:
+        tokens, document = corpus.eval.tokens[...], corpus.eval.document[...]
     windows = {name: _token_windows(passages, tokens) for name, passages in saes.items()}
     used = np.unique(np.concatenate([window.ravel() for window in windows.values()]))
     used = used[used >= 0]
@@ -316,12 +326,40 @@ def write_explorer(parts: Mapping[str, Any], folder: str | Path, *, inline_mb: f
         "STYLE": assets["page.css"].read_text(encoding="utf-8"),
         "DATA": data,
         # Without the address of a source map that is not there.
-        "CHART": assets["chart.umd.min.js"].read_text(encoding="utf-8").partition("//# source")[0],
-        "SCRIPT": assets["page.js"].read_text(encoding="utf-8"),
+        "CHART": assets[CHART].read_text(encoding="utf-8").partition("//# source")[0],
+        "SCRIPT": _script(),
     }
     # In one pass: what is filled in may hold anything, the marks too.
     template = assets["page.html"].read_text(encoding="utf-8")
     _write(folder / "index.html", re.sub("@@([A-Z]+)@@", lambda mark: fill[mark[1]], template))
+
+
+def _script() -> str:
+    """The page's modules as one script, each after those that it imports.
+
+    A page that is opened from the disk may import nothing, and a bundler would need Node.js. So a
+    module becomes a function that is called where it stands and returns what the module exports,
+    under the same names.
+
+    Raises
+    ------
+    CycleError
+        If modules import each other.
+    """
+    modules = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted(ASSETS.glob("*.js"))
+        if path.name != CHART
+    }
+    order = TopologicalSorter({name: _IMPORT.findall(text) for name, text in modules.items()})
+    return "\n".join(_as_function(name, modules[name]) for name in order.static_order())
+
+
+def _as_function(name: str, module: str) -> str:
+    exported = ", ".join(_EXPORT.findall(module))
+    body = _EXPORT.sub("", _IMPORT.sub("", module)).strip()
+    names = f"{{ {exported} }}"
+    return f"// {name}\nconst {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
 
 
 def _json(value: Any) -> str:

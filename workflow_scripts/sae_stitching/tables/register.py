@@ -291,7 +291,7 @@ def _rows() -> Iterator[str]:
     for result in RESULTS:
         if result.section != section:
             section = result.section
-            yield f"\n## {section.partition(' ')[2]}\n"
+            yield f"\n### {section.partition(' ')[2]}\n"
             yield "| Files | Show | In studies |\n|---|---|---|"
         of_each = f"_<{result.each.rpartition('_')[2].removesuffix('s')}>" if result.each else ""
         files = [f"`figures/{result.name}{of_each}.*`"] if result.figure else []
