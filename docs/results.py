@@ -11,8 +11,8 @@ PAGE = Path(__file__).with_suffix(".md")
 HEAD = """\
 ## Figures
 
-In the order of the report. A figure is a PDF, a PNG and a CSV with the numbers that it shows; each is
-a target of its own, such as `snakemake --cores all figure7`. Tables are pages of the report too.
+In the order of the report. A figure is a PDF, a PNG and a CSV with the numbers that it shows; each
+is a target of its own, such as `snakemake --cores all figure7`. Tables are pages of the report too.
 This list is made from `sae_stitching/tables/register.py`, by `python docs/results.py`.
 """
 
