@@ -10,7 +10,9 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
+include: "rules/environment.smk"
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/sources.smk"
 include: "rules/hub.smk"
 include: "rules/corpus.smk"
@@ -20,53 +22,18 @@ include: "rules/similarity.smk"
 include: "rules/stitching.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
-include: "rules/driver.smk"
 include: "rules/explorer.smk"
 include: "rules/report.smk"
+include: "rules/every_rule.smk"
+include: "rules/driver.smk"
 
 
 report: "report/workflow.rst"
 
 
+# All that the register has of this study, and the explorer.
 rule all:
     default_target: True
     input:
-        rules.figure3.output,
-        rules.figure4.input,
-        branch(bool(steps), then=rules.figure5.output, otherwise=[]),
-        rules.figure7.output,
-        rules.figure8.output,
-        rules.figure12.output,
-        rules.figure13.output,
-        rules.figure14.output,
-        rules.figure15.output,
-        rules.figure16.output,
-        rules.figure17.output,
-        rules.figure18.input,
-        branch(
-            bool(steps) and jumprelu.issuperset(path),
-            then=rules.figure19.output,
-            otherwise=[],
-        ),
-        rules.significance.output,
-        branch(bool(comparisons), then=rules.seed_agreement.output, otherwise=[]),
-        branch(bool(aged), then=rules.convergence.output, otherwise=[]),
-        branch(bool(steps), then=rules.orders.output, otherwise=[]),
-        branch(bool(trained), then=rules.selection.output, otherwise=[]),
-        branch(bool(stitched), then=rules.stitched.output, otherwise=[]),
-        rules.sae_properties.output,
-        rules.pairs.output,
+        [files_of(result) for result in shown],
         rules.explorer.output,
-        branch(bool(trained), then=rules.training_curve.output, otherwise=[]),
-        rules.summary.output,
-        collect(rules.table_page.output, table=TABLES),
-        branch(
-            len(kin) > 1,
-            then=rules.families.output + rules.family_transitions.output,
-            otherwise=[],
-        ),
-        branch(
-            bool(study["paper"]),
-            then=[rules.reproduction.output, rules.plot_reproduction.output],
-            otherwise=[],
-        ),

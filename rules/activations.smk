@@ -2,20 +2,15 @@
 
 
 rule cache_activations:
+    """Cache {wildcards.split} activations, shard {wildcards.shard}"""
     input:
-        tokens=f"{results}/corpus/tokens.h5",
+        tokens="<results>/corpus/tokens.h5",
         model=model_folder() or [],
         commits=commits("model"),
     output:
-        shard_file(f"{results}/activations/{{split}}/{{shard}}.h5"),
-    log:
-        f"{results}/logs/cache_activations/{{split}}/{{shard}}.log",
-    benchmark:
-        f"{results}/benchmarks/cache_activations/{{split}}/{{shard}}.tsv"
+        shard_file("<results>/activations/{split}/{shard}.h5"),
     # Training waits for all of its shards, and nothing that waits for the others takes as long.
     priority: lambda wildcards: int(wildcards.split == "train")
-    conda:
-        "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
         mem_mb=scaled(6000),
@@ -42,7 +37,5 @@ rule cache_activations:
                 )
             },
         ),
-    message:
-        "Cache {wildcards.split} activations, shard {wildcards.shard}"
     script:
         "../workflow_scripts/cache_activations.py"

@@ -2,75 +2,19 @@
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import re
-import runpy
-import shlex
 import sys
 from itertools import combinations
 from pathlib import Path
-
-from snakemake_interface_executor_plugins.settings import ExecMode
-
-# Jobs on a cluster read this file too, but they are no runs of their own.
-is_driver = workflow.exec_mode == ExecMode.DEFAULT
-
-_scripts = Path(workflow.basedir) / "workflow_scripts"
-own_code = runpy.run_path(str(_scripts / "own_code.py"))["OwnCode"](_scripts)
-try:
-    own_code.install()
-except ImportError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
-
-# Hashes of what the rules' scripts run, when the run began: a job that finds its code changed since
-# is refused, as its result would be known by the wrong hash. Jobs of a cluster inherit them.
-_inherited = "SAE_STITCHING_CODE"
-if is_driver or _inherited not in os.environ:
-    code = {script.stem: own_code.hash(script.stem) for script in _scripts.glob("*.py")}
-    os.environ[_inherited] = json.dumps(code)
-else:
-    code = json.loads(os.environ[_inherited])
-
-# Snakemake puts the paths of the scripts and of Python into format strings and command lines as they
-# are, and on Python's path folders are parted by colons. What that cannot be is said at once.
-for _what, _path, _cannot in (
-    ("the checkout's folder", str(_scripts.parent.resolve()), f"{{}}{os.pathsep}"),
-    ("Python, as it was started,", sys.executable, " \t\n{}'\"\\$`*?[]()<>|&;#!~"),
-):
-    if _found := sorted(set(_path) & set(_cannot)):
-        print(
-            f"error: {_path!r}: {_what} has {_found[0]!r} in its path, which Snakemake's jobs cannot "
-            "have; move it to a folder of another name",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-
-# Scripts find their job.py before anything else of that name. Snakemake puts their folder at the end
-# of the path, and conda's activation leaves nothing of the variable as it is in this process.
-_first = shlex.quote(str(_scripts.resolve()))
-shell.prefix(f"export PYTHONPATH={_first}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; ")
-
-# What somebody has set for a notebook or to find a bug is not for jobs.
-for _name in (
-    "MATPLOTLIBRC",
-    "MPLBACKEND",
-    "NUMBA_DISABLE_JIT",
-    "NVIDIA_TF32_OVERRIDE",
-    "PYTHONINSPECT",
-    "PYTHONOPTIMIZE",
-    "PYTHONWARNINGS",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-):
-    os.environ.pop(_name, None)
 
 from sae_stitching import formats
 from sae_stitching.base.errors import StudyError
 from sae_stitching.activations.language_model import model_facts
 from sae_stitching.base.names import pair_name, split_pair_name
 from sae_stitching.tables.published import PUBLISHED
+from sae_stitching.tables.register import RESULTS
 from sae_stitching.matching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.config.study import (
     cohorts,
@@ -96,6 +40,14 @@ except StudyError as error:
     sys.exit(1)
 
 results = f"results/{study['study']}"
+
+
+pathvars:
+    results=results,
+    logs=f"{results}/logs",
+    benchmarks=f"{results}/benchmarks",
+
+
 cache = study["cache"]
 model_source = study["sources"].get(study["model"]["name"], {})
 text_source = study["sources"].get(study["text"]["source"], {})
@@ -219,78 +171,58 @@ jumprelu_pairs = [
     if jumprelu.issuperset(pair)
 ]
 
-# Where the report shows what a rule makes; the sections are listed by name, in the paper's order.
-SECTIONS = {
-    member: section
-    for section, members in {
-        "1 The study": ("summary", "training_curve"),
-        "2 Stitching (Section 4)": ("figure3", "plot_figure4", "figure5", "pairs"),
-        "3 Similarity of latents (Appendix A.3)": ("figure7", "figure8"),
-        "4 Latent families (Appendix A.4)": ("figure12", "components"),
-        "5 Properties of the SAEs (Appendix A.5)": (
-            "sae_properties",
-            "reproduction",
-            "plot_reproduction",
-            "cross_entropy",
-        ),
-        "6 Classifying, swapping, inserting (Appendix A.6)": (
-            *(f"figure{number}" for number in range(13, 18)),
-        ),
-        "7 JumpReLU SAEs (Appendix A.6)": ("plot_figure18", "figure19"),
-        "8 Beyond the paper": (
-            "orders",
-            "significance",
-            "seed_agreement",
-            "convergence",
-            "families",
-            "family_transitions",
-            "selection",
-            "stitched",
-        ),
-    }.items()
-    for member in members
+# What of the register this study has.
+has = {
+    "steps": bool(steps),
+    "trained": bool(trained),
+    "stitched": bool(stitched),
+    "jumprelu_pairs": bool(jumprelu_pairs),
+    "jumprelu_steps": bool(steps) and jumprelu.issuperset(path),
+    "comparisons": bool(comparisons),
+    "aged": bool(aged),
+    "several_families": len(kin) > 1,
+    "ce_tokens": study["evaluation"]["ce_tokens"] > 0,
+    "paper": bool(study["paper"]),
 }
-# Tables that the report shows, with their titles.
-TABLES = {
-    "sae_properties": "Properties of the SAEs",
-    "pairs": "Pairs of SAEs",
-    **(
-        {"cross_entropy": "Cross-entropy of the language model"}
-        if study["evaluation"]["ce_tokens"]
-        else {}
-    ),
-    "components": "Types of latent families",
-    "significance": "Insertion effects that differ from zero",
-    **({"seed_agreement": "Agreement of seeds"} if comparisons else {}),
-    **({"convergence": "Numbers against the steps of training"} if aged else {}),
-    **({"orders": "Orders of insertion"} if steps else {}),
-    **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
-    # Without training there are no training activations to select on, unless they are asked for.
-    **({"selection": "Ways to select latents"} if trained else {}),
-    **({"stitched": "Stitched SAEs"} if stitched else {}),
-    **({"reproduction": "The paper and this study"} if study["paper"] else {}),
-}
+shown = [result for result in RESULTS if not result.when or has[result.when]]
+tables = {result.name: result.table for result in shown if result.table}
+sections = {result.name: result.section for result in RESULTS}
 
 
-def in_report(path, rule, **labels):
-    """Mark a result for the report, with the caption report/<rule>.rst."""
+def in_report(path, name, caption, **labels):
+    """Mark a result of the register for the report, with the caption report/<caption>.rst."""
     return report(
         path,
-        caption=f"../report/{rule}.rst",
-        category=SECTIONS[rule],
+        caption=f"../report/{caption}.rst",
+        category=sections[name],
         labels=labels or None,
     )
 
 
-def figure(name, rule=None, **labels):
+def figure(name, pair=None):
     """Files of a figure as `save_figure` writes them; the report shows the PNG."""
-    prefix = f"{results}/figures/{name}"
-    shown = {"Figure": name.removeprefix("figure").partition("_{")[0].replace("_", " ")}
+    prefix = f"<results>/figures/{name}{f'_{pair}' if pair else ''}"
+    labels = {"Figure": name.removeprefix("figure").replace("_", " ")}
+    if pair:
+        labels["Pair"] = pair
     return [
         f"{prefix}.pdf",
-        in_report(f"{prefix}.png", rule or name, **shown, **labels),
+        in_report(f"{prefix}.png", name, f"figures/{name}", **labels),
         f"{prefix}.csv",
     ]
+
+
+def files_of(result):
+    """Files of a result of the register that the study is to have."""
+    each = {"": [None], "pairs": pairs, "jumprelu_pairs": jumprelu_pairs}[result.each]
+    found = [
+        file for pair in each if result.figure for file in figure(result.name, pair)
+    ]
+    if result.table:
+        found += [f"<results>/tables/{result.name}.csv"]
+    if result.table or not result.figure:
+        found += [f"<results>/report/{result.name}.html"]
+    return found
 
 
 def one_of(choices):
@@ -317,6 +249,16 @@ def job(rule, **settings):
 def shared_job(rule, **settings):
     """Params of a rule whose result all studies share."""
     return {"code": code[rule], **settings}
+
+
+def drawing(rule, **settings):
+    """Params of a rule that draws."""
+    return job(rule, **settings, dpi=study["figures"]["dpi"])
+
+
+def chosen(section, *keys):
+    """Some keys of a section of the config."""
+    return {key: study[section][key] for key in keys}
 
 
 def folder_hash(folder):
@@ -499,89 +441,3 @@ def text_inputs():
     if "text" in hub:
         return [f"{results}/corpus/text.h5"]
     return [fetched(study["text"]["source"])] if text_source else []
-
-
-# Resources. They follow the size of the work as far as the config tells it. What only the data can
-# tell is assumed: the d_model of Gemma 2 2B while the model is not fetched, ten million tokens
-# where no number of sequences is set, and cores that multiply matrices at 20 GFLOP/s.
-
-d_model = (model_source or model_facts(model_folder() or study["model"]["name"])).get(
-    "d_model", 2304
-)
-
-
-def scaled(amount):
-    """A resource: `amount`, or what it gives for the wildcards, once more at every attempt."""
-
-    def resource(wildcards, attempt):
-        return math.ceil(attempt * (amount(wildcards) if callable(amount) else amount))
-
-    return resource
-
-
-def matrix_mb(*names):
-    """Megabytes of a float32 matrix (d_sae, d_model) of each of these SAEs."""
-    return sum(4e-6 * sizes[name] * d_model for name in names)
-
-
-def agreement_mb(comparison):
-    """Megabytes of matching two SAEs of one size: their cosines, and twice more in float64."""
-    d_sae = min(comparison["d_sae"], MATCHED_UP_TO)
-    return 2 * matrix_mb(comparison["sae"]) + 24e-6 * d_sae**2
-
-
-def n_tokens(split):
-    """Tokens of a split."""
-    sequences = study["tokens"][f"max_{split}_sequences"]
-    if sequences is not None:
-        return sequences * study["tokens"]["context"]
-    return 10e6 * (study["tokens"]["eval_fraction"] if split == "eval" else 1)
-
-
-def product_minutes(rows, *names):
-    """Minutes of the product of `rows` vectors of d_model with a matrix of each of these SAEs."""
-    return sum(2 * rows * sizes[name] * d_model for name in names) / 20e9 / 60
-
-
-def stitching_mb(wildcards):
-    """Memory of a pass over a pair's codes: both decoders in float64, and a block of tokens."""
-    return 1500 + 2 * matrix_mb(*names(wildcards))
-
-
-def orders_mb(wildcards):
-    """Megabytes of a job that walks through many orders: also a block of latent by latent."""
-    entries = min(sum(sizes[name] for name in names(wildcards)) ** 2, 2**28)
-    return stitching_mb(wildcards) + 25e-6 * entries
-
-
-def stitching_minutes(wildcards):
-    """Minutes of a pass over a pair's codes, at a thousand tokens a second."""
-    return 30 + n_tokens("eval") / 60e3
-
-
-def selection_mb(*names):
-    """Memory of choosing among latents: tokens, codes, and decoders in float64 several times."""
-    tokens = study["stitching"]["selection_tokens"]
-    return 2000 + 1e-6 * tokens * (8 * d_model + 4000) + 10 * matrix_mb(*names)
-
-
-def selection_minutes(*names):
-    """Minutes of choosing among latents, each SAE encoded a few times."""
-    tokens = study["stitching"]["selection_tokens"]
-    return 30 + tokens / 10e3 + 10 * product_minutes(tokens, *names)
-
-
-def training_mb(wildcards):
-    """Memory of training: the matrices with gradients and moments, and a batch before sparsity."""
-    sae = saes[wildcards.sae]
-    batch = 4e-6 * sae["batch_size"] * sae["d_sae"]
-    buffer = 4e-6 * sae["shuffle_buffer"] * d_model
-    return 2000 + 12 * matrix_mb(wildcards.sae) + 4 * batch + 2 * buffer
-
-
-def training_minutes(wildcards):
-    """Minutes of training on two cores; no more than two days, since more is for a GPU."""
-    sae = saes[wildcards.sae]
-    # The encoder's product is dense; the rest of a step takes no longer than that.
-    steps = 2 * product_minutes(sae["steps"] * sae["batch_size"], wildcards.sae)
-    return min(60 + steps, 2880)

@@ -7,25 +7,17 @@
 # A repository has a file of its own, so that a branch that moved makes stale what comes of it and
 # nothing else. While the hub is asked anew, and if that fails, what was known stays.
 rule resolve_commit:
+    """Ask for the commit of {wildcards.repository}"""
     output:
-        update(f"{results}/hub/commits/{{repository}}.json"),
-    log:
-        f"{results}/logs/resolve_commit/{{repository}}.log",
-    benchmark:
-        f"{results}/benchmarks/resolve_commit/{{repository}}.tsv"
+        update("<results>/hub/commits/{repository}.json"),
     wildcard_constraints:
         repository=one_of(repositories),
     localrule: True
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(30),
     params:
         job=lambda wildcards: repositories[wildcards.repository],
-    message:
-        "Ask for the commit of {wildcards.repository}"
     script:
         "../workflow_scripts/resolve_commit.py"
 
@@ -41,44 +33,30 @@ rule resolve:
 # Their outputs are folders of links into the hub's cache, where a large model lies once for all
 # studies and programs, under its checksum.
 rule fetch_model:
+    """Fetch {params.job[model]}"""
     input:
         commits=commits("model"),
     output:
-        directory(f"{results}/hub/model"),
-    log:
-        f"{results}/logs/fetch_model.log",
-    benchmark:
-        f"{results}/benchmarks/fetch_model.tsv"
+        directory("<results>/hub/model"),
     localrule: True
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(240),
     params:
         job={"model": study["model"]["name"]},
-    message:
-        "Fetch {params.job[model]}"
     script:
         "../workflow_scripts/fetch_model.py"
 
 
 rule fetch_sae:
+    """Fetch SAE {wildcards.sae}"""
     input:
         commits=lambda wildcards: commits(f"saes/{wildcards.sae}"),
     output:
-        directory(f"{results}/hub/saes/{{sae}}"),
-    log:
-        f"{results}/logs/fetch_sae/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/fetch_sae/{{sae}}.tsv"
+        directory("<results>/hub/saes/{sae}"),
     wildcard_constraints:
         sae=one_of(pretrained),
     localrule: True
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(120),
@@ -87,27 +65,19 @@ rule fetch_sae:
             key: pretrained[wildcards.sae]["pretrained"][key]
             for key in ("path", "format")
         },
-    message:
-        "Fetch SAE {wildcards.sae}"
     script:
         "../workflow_scripts/fetch_sae.py"
 
 
 # How much text the study reads is known by its tokens.
 rule fetch_text:
+    """Fetch the text of {params.job[text][dataset][path]}"""
     input:
         commits=commits("text"),
         model=model_folder() if text_is_limited else [],
     output:
-        f"{results}/corpus/text.h5",
-    log:
-        f"{results}/logs/fetch_text.log",
-    benchmark:
-        f"{results}/benchmarks/fetch_text.tsv"
+        "<results>/corpus/text.h5",
     localrule: True
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60 + (n_tokens("train") + n_tokens("eval")) / 600e3),
@@ -117,8 +87,6 @@ rule fetch_text:
             "text": text_settings,
             "tokens": study["tokens"] if text_is_limited else {},
         },
-    message:
-        "Fetch the text of {params.job[text][dataset][path]}"
     script:
         "../workflow_scripts/fetch_text.py"
 
@@ -126,8 +94,8 @@ rule fetch_text:
 rule fetch:
     input:
         commits(*hub),
-        f"{results}/hub/model" if "model" in hub else [],
-        collect(f"{results}/hub/{{part}}", part=[p for p in hub if "/" in p]),
-        f"{results}/corpus/text.h5" if "text" in hub else [],
+        "<results>/hub/model" if "model" in hub else [],
+        collect("<results>/hub/{part}", part=[p for p in hub if "/" in p]),
+        "<results>/corpus/text.h5" if "text" in hub else [],
         [fetched(name) for name in fetched_sources],
     localrule: True

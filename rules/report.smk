@@ -3,26 +3,17 @@
 
 
 rule summary:
+    """Summarise the study"""
     input:
         properties=rules.sae_properties.output[0],
         made=[
-            f"{results}/corpus/tokens.h5",
-            *collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
-            *collect(f"{results}/stitching/insertions/{{pair}}.h5", pair=pairs),
+            "<results>/corpus/tokens.h5",
+            *collect("<results>/saes/{sae}.h5", sae=all_saes),
+            *collect("<results>/stitching/insertions/{pair}.h5", pair=pairs),
         ],
         commits=commits(*hub),
     output:
-        in_report(f"{results}/report/summary.html", "summary", Page="Summary"),
-    log:
-        f"{results}/logs/summary.log",
-    benchmark:
-        f"{results}/benchmarks/summary.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        in_report("<results>/report/summary.html", "summary", "summary", Page="Summary"),
     params:
         job=job(
             "summary",
@@ -61,37 +52,22 @@ rule summary:
                 **({"stitched": study["stitched"]} if stitched else {}),
             },
         ),
-    message:
-        "Summarise the study"
     script:
         "../workflow_scripts/summary.py"
 
 
-rule table_page:
+rule table_pages:
+    """Lay out the tables"""
     input:
-        f"{results}/tables/{{table}}.csv",
+        collect("<results>/tables/{table}.csv", table=tables),
     output:
-        report(
-            f"{results}/report/{{table}}.html",
-            caption="../report/table_page.rst",
-            category=lambda wildcards: SECTIONS[wildcards.table],
-            labels={"Table": "{table}"},
-        ),
-    log:
-        f"{results}/logs/table_page/{{table}}.log",
-    benchmark:
-        f"{results}/benchmarks/table_page/{{table}}.tsv"
-    wildcard_constraints:
-        table=one_of(TABLES),
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(1000),
-        runtime=scaled(10),
+        [
+            in_report(
+                f"<results>/report/{table}.html", table, f"tables/{table}", Table=table
+            )
+            for table in tables
+        ],
     params:
-        job=lambda wildcards: job("table_page", title=TABLES[wildcards.table]),
-    message:
-        "Lay out the table {wildcards.table}"
+        job=job("table_pages", titles=list(tables.values())),
     script:
-        "../workflow_scripts/table_page.py"
+        "../workflow_scripts/table_pages.py"

@@ -2,22 +2,17 @@
 
 
 rule train_sae:
+    """Train SAE {wildcards.sae}"""
     input:
         activations=shards("train"),
     output:
-        sae=f"{results}/saes/{{sae}}.h5",
-        curve=f"{results}/saes/{{sae}}.csv",
-    log:
-        f"{results}/logs/train_sae/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/train_sae/{{sae}}.tsv"
+        sae="<results>/saes/{sae}.h5",
+        curve="<results>/saes/{sae}.csv",
     # The others are imported.
     wildcard_constraints:
         sae=one_of(trained),
     # The largest first: it takes longest.
     priority: lambda wildcards: saes[wildcards.sae]["d_sae"]
-    conda:
-        "../envs/sae-stitching.yaml"
     threads: lambda wildcards: saes[wildcards.sae]["threads"]
     resources:
         mem_mb=scaled(training_mb),
@@ -30,26 +25,18 @@ rule train_sae:
             sae=saes[wildcards.sae],
             threads=saes[wildcards.sae]["threads"],
         ),
-    message:
-        "Train SAE {wildcards.sae}"
     script:
         "../workflow_scripts/train_sae.py"
 
 
 rule import_sae:
+    """Import SAE {wildcards.sae}"""
     input:
         unpack(pretrained_files),
     output:
-        f"{results}/saes/{{sae}}.h5",
-    log:
-        f"{results}/logs/import_sae/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/import_sae/{{sae}}.tsv"
+        "<results>/saes/{sae}.h5",
     wildcard_constraints:
         sae=one_of(pretrained),
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         # Both matrices, and the encoder twice more in float64 where the SAE is gated.
         mem_mb=scaled(lambda wildcards: 1500 + 7 * matrix_mb(wildcards.sae)),
@@ -64,28 +51,20 @@ rule import_sae:
         ),
         # To be looked at if it is there; no part of the result.
         model=model_folder() or study["model"]["name"],
-    message:
-        "Import SAE {wildcards.sae}"
     script:
         "../workflow_scripts/import_sae.py"
 
 
 rule stitch_sae:
+    """Stitch SAE {wildcards.sae}"""
     input:
         unpack(recipe_inputs),
     output:
-        f"{results}/saes/{{sae}}.h5",
-    log:
-        f"{results}/logs/stitch_sae/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/stitch_sae/{{sae}}.tsv"
+        "<results>/saes/{sae}.h5",
     wildcard_constraints:
         sae=one_of(stitched),
     # cross_entropy, the longest job after training, waits for it.
     priority: 1
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(
             lambda wildcards: selection_mb(
@@ -106,8 +85,6 @@ rule stitch_sae:
             selection_tokens=study["stitching"]["selection_tokens"],
             threads=1,
         ),
-    message:
-        "Stitch SAE {wildcards.sae}"
     script:
         "../workflow_scripts/stitch_sae.py"
 
@@ -115,7 +92,7 @@ rule stitch_sae:
 rule export:
     input:
         collect(
-            f"{results}/export/{{sae}}/{{file}}",
+            "<results>/export/{sae}/{file}",
             sae=all_saes,
             file=("cfg.json", "sae_weights.safetensors"),
         ),
@@ -123,18 +100,12 @@ rule export:
 
 
 rule export_sae:
+    """Export SAE {wildcards.sae} for SAELens"""
     input:
-        f"{results}/saes/{{sae}}.h5",
+        "<results>/saes/{sae}.h5",
     output:
-        settings=f"{results}/export/{{sae}}/cfg.json",
-        weights=f"{results}/export/{{sae}}/sae_weights.safetensors",
-    log:
-        f"{results}/logs/export_sae/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/export_sae/{{sae}}.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
+        settings="<results>/export/{sae}/cfg.json",
+        weights="<results>/export/{sae}/sae_weights.safetensors",
     resources:
         mem_mb=scaled(lambda wildcards: 1500 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(30),
@@ -144,25 +115,17 @@ rule export_sae:
             context=study["tokens"]["context"],
             center_writing_weights=study["model"]["center_writing_weights"],
         ),
-    message:
-        "Export SAE {wildcards.sae} for SAELens"
     script:
         "../workflow_scripts/export_sae.py"
 
 
 rule encode:
+    """Encode the eval tokens with SAE {wildcards.sae}"""
     input:
-        sae=f"{results}/saes/{{sae}}.h5",
+        sae="<results>/saes/{sae}.h5",
         activations=shards("eval"),
     output:
-        f"{results}/codes/{{sae}}.h5",
-    log:
-        f"{results}/logs/encode/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/encode/{{sae}}.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
+        "<results>/codes/{sae}.h5",
     resources:
         mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(
@@ -170,54 +133,40 @@ rule encode:
         ),
     params:
         job=job("encode", threads=1),
-    message:
-        "Encode the eval tokens with SAE {wildcards.sae}"
     script:
         "../workflow_scripts/encode.py"
 
 
+# A process of its own: after encoding, sums have other last bits.
 rule evaluate:
+    """Evaluate SAE {wildcards.sae}"""
     input:
-        sae=f"{results}/saes/{{sae}}.h5",
-        codes=f"{results}/codes/{{sae}}.h5",
+        sae="<results>/saes/{sae}.h5",
+        codes="<results>/codes/{sae}.h5",
         activations=shards("eval"),
     output:
-        f"{results}/evaluation/{{sae}}.json",
-    log:
-        f"{results}/logs/evaluate/{{sae}}.log",
-    benchmark:
-        f"{results}/benchmarks/evaluate/{{sae}}.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
+        "<results>/evaluation/{sae}.json",
     resources:
         mem_mb=scaled(lambda wildcards: 2000 + 3 * matrix_mb(wildcards.sae)),
         runtime=scaled(30 + n_tokens("eval") / 60e3),
     params:
         job=job("evaluate", threads=1),
-    message:
-        "Evaluate SAE {wildcards.sae}"
     script:
         "../workflow_scripts/evaluate.py"
 
 
 rule cross_entropy:
+    """Splice the SAEs into the language model"""
     input:
-        tokens=f"{results}/corpus/tokens.h5",
+        tokens="<results>/corpus/tokens.h5",
         model=model_folder() or [],
         commits=commits("model"),
-        saes=collect(f"{results}/saes/{{sae}}.h5", sae=all_saes),
+        saes=collect("<results>/saes/{sae}.h5", sae=all_saes),
         activations=shards("eval"),
     output:
-        f"{results}/tables/cross_entropy.csv",
-    log:
-        f"{results}/logs/cross_entropy.log",
-    benchmark:
-        f"{results}/benchmarks/cross_entropy.tsv"
+        "<results>/tables/cross_entropy.csv",
     # The longest job after training: what it waits for comes first, too.
     priority: 1
-    conda:
-        "../envs/sae-stitching.yaml"
     threads: study["activations"]["threads"]
     resources:
         mem_mb=scaled(6000 + matrix_mb(*all_saes) * 2),
@@ -231,7 +180,5 @@ rule cross_entropy:
             skip_first_position=study["activations"]["skip_first_position"],
             threads=study["activations"]["threads"],
         ),
-    message:
-        "Splice the SAEs into the language model"
     script:
         "../workflow_scripts/cross_entropy.py"

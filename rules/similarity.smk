@@ -2,18 +2,13 @@
 
 
 rule similarity:
+    """Compare the decoders of {wildcards.pair}"""
     input:
         unpack(sae_files),
     output:
-        f"{results}/similarity/{{pair}}.h5",
-    log:
-        f"{results}/logs/similarity/{{pair}}.log",
-    benchmark:
-        f"{results}/benchmarks/similarity/{{pair}}.tsv"
+        "<results>/similarity/{pair}.h5",
     # cross_entropy, the longest job after training, waits for it.
     priority: 1
-    conda:
-        "../envs/sae-stitching.yaml"
     threads: study["similarity"]["threads"]
     resources:
         mem_mb=scaled(
@@ -27,62 +22,44 @@ rule similarity:
         ),
     params:
         job=job("similarity", **study["similarity"]),
-    message:
-        "Compare the decoders of {wildcards.pair}"
     script:
         "../workflow_scripts/similarity.py"
 
 
 rule subgraphs:
+    """Find the connected subgraphs of {wildcards.pair}"""
     input:
-        similarity=f"{results}/similarity/{{pair}}.h5",
+        similarity="<results>/similarity/{pair}.h5",
         curve=branch(
             study["stitching"]["threshold"] == "auto",
-            then=f"{results}/stitching/threshold/{{pair}}.h5",
+            then="<results>/stitching/threshold/{pair}.h5",
             otherwise=[],
         ),
     output:
-        subgraphs=f"{results}/subgraphs/{{pair}}.h5",
-        graph=f"{results}/subgraphs/{{pair}}.graphml",
-    log:
-        f"{results}/logs/subgraphs/{{pair}}.log",
-    benchmark:
-        f"{results}/benchmarks/subgraphs/{{pair}}.tsv"
+        subgraphs="<results>/subgraphs/{pair}.h5",
+        graph="<results>/subgraphs/{pair}.graphml",
     # cross_entropy, the longest job after training, waits for it.
     priority: 1
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(30),
     params:
         job=job("subgraphs", threshold=study["stitching"]["threshold"]),
-    message:
-        "Find the connected subgraphs of {wildcards.pair}"
     script:
         "../workflow_scripts/subgraphs.py"
 
 
 rule activation_similarity:
+    """Compare the activations of {wildcards.pair}"""
     input:
         unpack(stitching_inputs),
-        similarity=f"{results}/similarity/{{pair}}.h5",
+        similarity="<results>/similarity/{pair}.h5",
     output:
-        f"{results}/similarity/activations/{{pair}}.h5",
-    log:
-        f"{results}/logs/activation_similarity/{{pair}}.log",
-    benchmark:
-        f"{results}/benchmarks/activation_similarity/{{pair}}.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
+        "<results>/similarity/activations/{pair}.h5",
     resources:
         mem_mb=scaled(stitching_mb),
         runtime=scaled(stitching_minutes),
     params:
         job=job("activation_similarity", threads=1),
-    message:
-        "Compare the activations of {wildcards.pair}"
     script:
         "../workflow_scripts/activation_similarity.py"

@@ -10,72 +10,45 @@
 # checksum, and a fetched file must not be fetched again for another study, nor because the code
 # that fetches it was improved.
 rule fetch_source:
+    """Fetch {wildcards.source}"""
     output:
-        f"{results}/sources/{{source}}/{{file}}",
-    log:
-        f"{results}/logs/fetch_source/{{source}}/{{file}}.log",
-    benchmark:
-        f"{results}/benchmarks/fetch_source/{{source}}/{{file}}.tsv"
+        "<results>/sources/{source}/{file}",
     # It needs a network, which the nodes of a cluster often have not.
     localrule: True
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(30),
     params:
         job=lambda wildcards: {"source": study["sources"][wildcards.source]},
         cached=lambda wildcards: cached_source(wildcards.source),
-    message:
-        "Fetch {wildcards.source}"
     script:
         "../workflow_scripts/fetch_source.py"
 
 
 rule prepare_gguf_model:
+    """Convert {wildcards.source} to a model folder"""
     input:
         gguf=branch(
             model_source.get("kind") == "gguf-model",
             then=lambda wildcards: fetched(wildcards.source),
         ),
     output:
-        directory(f"{results}/models/{{source}}"),
-    log:
-        f"{results}/logs/prepare_gguf_model/{{source}}.log",
-    benchmark:
-        f"{results}/benchmarks/prepare_gguf_model/{{source}}.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
+        directory("<results>/models/{source}"),
     resources:
         mem_mb=scaled(8000),
         runtime=scaled(30),
     params:
         job=shared_job("prepare_gguf_model"),
         cached=lambda wildcards: cached_model(wildcards.source),
-    message:
-        "Convert {wildcards.source} to a model folder"
     script:
         "../workflow_scripts/prepare_gguf_model.py"
 
 
 rule make_random_model:
+    """Make a model with random weights"""
     output:
-        directory(f"{results}/model"),
-    log:
-        f"{results}/logs/make_random_model.log",
-    benchmark:
-        f"{results}/benchmarks/make_random_model.tsv"
-    conda:
-        "../envs/sae-stitching.yaml"
-    threads: 1
-    resources:
-        mem_mb=scaled(2000),
-        runtime=scaled(10),
+        directory("<results>/model"),
     params:
         job=job("make_random_model", source=model_source),
-    message:
-        "Make a model with random weights"
     script:
         "../workflow_scripts/make_random_model.py"

@@ -6,5 +6,7 @@ from sae_stitching.figures.style import save_figure
 from sae_stitching.stitching.transitions import load_transition
 
 with job(snakemake) as origin:
+    params = snakemake.params.job
     table = figure5_table(load_transition(snakemake.input[0], study=origin["study"]))
-    save_figure(figure5(table), table, snakemake.output, dpi=snakemake.params.job["dpi"])
+    figure = figure5(table, mse_only=params["mse_only"])
+    save_figure(figure, table, snakemake.output, dpi=params["dpi"])

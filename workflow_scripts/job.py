@@ -23,9 +23,10 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(-1, (1 << 31) - 1)
 
 _HERE = Path(__file__).resolve().parent
-_own = runpy.run_path(str(_HERE / "own_code.py"))["OwnCode"](_HERE)
 # Tests call what is here in a process of their own kind.
 _is_script = hasattr(sys.modules["__main__"], "snakemake")
+_kept = Path(".snakemake/code").absolute() if _is_script else None
+_own = runpy.run_path(str(_HERE / "own_code.py"))["OwnCode"](_HERE, _kept)
 
 if _is_script:
     # From here on the library comes from the folder of this file alone, and rules/common.smk has
@@ -35,7 +36,7 @@ if _is_script:
     except ImportError as error:
         sys.exit(f"error: {error}")
 
-    # The folder leaves the path again: its scripts have names, such as evaluate, by which other
+    # The folder leaves the path again: its scripts have names, such as pairs, by which other
     # libraries look for each other. What is started from here does not inherit it either.
     _first, _, _others = os.environ.get("PYTHONPATH", "").partition(os.pathsep)
     if os.path.realpath(_first) == str(_HERE):
@@ -61,7 +62,8 @@ def job(snakemake: Any, *, network: bool = False) -> Iterator[dict[str, Any]]:
     Yields the `study` and `provenance` that every HDF5 file of the study carries; the latter names
     the commits of the hub that the rule has among its inputs. An error ends the script with one
     line on the terminal and status 1; its traceback goes to the log. Without `network`, no library
-    asks the hub for anything: what a study takes from it is there.
+    asks the hub for anything: what a study takes from it is there. The block is the last of a
+    script: the process ends with it.
     """
     if not network:
         # Before the hub's client and the datasets library are imported, which read it once.
@@ -101,10 +103,18 @@ def job(snakemake: Any, *, network: bool = False) -> Iterator[dict[str, Any]]:
         said = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
         print(f"error in {snakemake.rule}: {' '.join(said.split())} (log: {log})", file=sys.stderr)
         if isinstance(error, WriteError):
-            logging.shutdown()
-            sys.stderr.flush()
-            os._exit(1)
+            _leave(1)
         sys.exit(1)
+    if _is_script:
+        _leave(0)
+
+
+def _leave(status: int) -> None:
+    """End the process as it is: to take torch apart first, as Python does, takes half a second."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _verify(snakemake: Any, code: str | None = None) -> None:
@@ -113,7 +123,8 @@ def _verify(snakemake: Any, code: str | None = None) -> None:
             f"{_HERE} comes before {os.path.realpath(snakemake.scriptdir)}, whose scripts this run "
             "is of, on Python's path; take it off"
         )
-    _own.verify(snakemake.rule, code)
+    # A rule may be another one with other settings, and so run that one's script.
+    _own.verify(Path(sys.modules["__main__"].__file__).stem, code)
 
 
 def _fix_threads(threads: int | None) -> None:

@@ -6,14 +6,18 @@ by job.py in every job.
 
 import ast
 import hashlib
+import marshal
 import os
 import sys
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import MAGIC_NUMBER, spec_from_file_location
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 LIBRARY = "sae_stitching"
@@ -32,10 +36,13 @@ class OwnCode(MetaPathFinder, SourceLoader):
     ----------
     folder
         ``workflow_scripts`` of a checkout.
+    kept
+        Where what was parsed and compiled is kept, under the hash of the source and of the Python
+        that it is of; nowhere by default. To do it anew took a job half a second.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, kept: Path | None = None) -> None:
+        self.folder, self._kept = folder.resolve(), kept
         files = [*self.folder.glob("*.py"), *(self.folder / LIBRARY).rglob("*.py")]
         self._sources = {str(path): path.read_text(encoding="utf-8") for path in sorted(files)}
 
@@ -128,6 +135,10 @@ class OwnCode(MetaPathFinder, SourceLoader):
             return file
         raise ImportError(f"{self.folder} has no module {fullname}", name=fullname)
 
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of a module, compiled from the source that was read."""
+        return self._compiled(self.get_filename(fullname))[2]
+
     def get_data(self, path: str | bytes) -> bytes:
         """Return the source that was read; bytecode there is none."""
         try:
@@ -176,9 +187,34 @@ class OwnCode(MetaPathFinder, SourceLoader):
                 found.add(beside)
         return found
 
-    @cache  # noqa: B019
     def _parsed(self, path: str) -> tuple[bytes, tuple[str, ...]]:
         """Syntax of a file, and the dotted names that it imports."""
+        return self._compiled(path)[:2]
+
+    @cache  # noqa: B019
+    def _compiled(self, path: str) -> tuple[bytes, tuple[str, ...], CodeType]:
+        """Syntax of a file, the dotted names that it imports, and its code."""
+        source = self._sources[path]
+        if self._kept is None:
+            return self._compile(path)
+        python = f"{MAGIC_NUMBER.hex()} {sys.flags.optimize} {path}\n"
+        kept = self._kept / hashlib.sha256(f"{python}{source}".encode()).hexdigest()
+        with suppress(OSError):
+            digest, found = (content := kept.read_bytes())[:32], content[32:]
+            if hashlib.sha256(found).digest() == digest:
+                return marshal.loads(found)
+        compiled = self._compile(path)
+        # Whatever is in the way of keeping it, it can be compiled again.
+        with suppress(OSError):
+            found = marshal.dumps(compiled)
+            self._kept.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_name(f".{uuid.uuid4().hex}")
+            temporary.write_bytes(hashlib.sha256(found).digest() + found)
+            temporary.replace(kept)
+        return compiled
+
+    def _compile(self, path: str) -> tuple[bytes, tuple[str, ...], CodeType]:
+        code = compile(self._sources[path], path, "exec", dont_inherit=True)
         tree = ast.parse(self._sources[path], filename=path)
         names: dict[str, None] = {}
         parents = list(Path(path).relative_to(self.folder).parent.parts)
@@ -194,7 +230,7 @@ class OwnCode(MetaPathFinder, SourceLoader):
                 node.body = node.body[1:]
         words: list[str] = []
         _write(tree, words)
-        return " ".join(words).encode(), tuple(names)
+        return " ".join(words).encode(), tuple(names), code
 
     def _digest(self, paths: Iterable[str]) -> str:
         digest = hashlib.sha256()

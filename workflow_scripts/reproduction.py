@@ -1,7 +1,9 @@
-"""Set the paper's published numbers beside the study's own."""
+"""Set the paper's published numbers beside the study's own; tabulate and draw them."""
 
 from job import job
 from sae_stitching.base.names import split_pair_name
+from sae_stitching.figures.reproduction import plot_reproduction
+from sae_stitching.figures.style import save_figure
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.tables.published import published
 from sae_stitching.tables.reproduction import reproduction
@@ -16,4 +18,7 @@ with job(snakemake) as origin:
     table = reproduction(
         published(params["paper"]), read_csv(files.saes), read_csv(files.pairs), subgraphs
     )
-    write_csv(table, snakemake.output[0])
+    write_csv(table, snakemake.output.table)
+    # As it is written: what is missing is then missing in the same way in every column.
+    table = read_csv(snakemake.output.table)
+    save_figure(plot_reproduction(table), table, snakemake.output[:3], dpi=params["dpi"])

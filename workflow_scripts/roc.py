@@ -1,4 +1,4 @@
-"""Classify the latents of a pair by their max cosine (Figure 13)."""
+"""Classify the latents of every pair by their max cosine (Figure 13)."""
 
 from job import job
 from sae_stitching.base.record import write_record
@@ -7,11 +7,7 @@ from sae_stitching.stitching.roc import novelty_roc
 
 with job(snakemake) as origin:
     params = snakemake.params.job
-    insertions = load_insertions(snakemake.input.insertions, study=origin["study"])
-    roc = novelty_roc(
-        insertions,
-        bootstrap_samples=params["bootstrap_samples"],
-        confidence=params["confidence"],
-        seed=params["seed"],
-    )
-    write_record(roc, snakemake.output[0], **origin)
+    settings = {key: params[key] for key in ("bootstrap_samples", "confidence", "seed")}
+    for path, written in zip(snakemake.input, snakemake.output, strict=True):
+        insertions = load_insertions(path, study=origin["study"])
+        write_record(novelty_roc(insertions, **settings), written, **origin)

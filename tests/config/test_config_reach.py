@@ -54,8 +54,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 SOURCE = TINY["sources"]["random-gpt2"]
-OF_PAIRS = {f"figure{n}" for n in (7, 8, 12, 13, 14, 15, 16)} | {"significance"}
-FIGURES = OF_PAIRS | {"figure3", "plot_figure4", "figure5", "figure17", "orders", "training_curve"}
+OF_PAIRS = {f"figure{n}" for n in (4, 7, 8, 12, 13, 14, 15, 16)} | {"significance"}
+FIGURES = OF_PAIRS | {"figure3", "figure5", "figure17", "orders", "training_curve"}
 FIGURES |= {"selection", "stitched"}
 # A new value, or a whole config where one key cannot change alone; and the rules that it reaches.
 REACH: dict[str, tuple[Any, set[str]]] = {
@@ -66,7 +66,7 @@ REACH: dict[str, tuple[Any, set[str]]] = {
         {"paper": "gpt2-small", "saes": [*TINY["saes"], {"name": "768", "d_sae": 256}]},
         OF_PAIRS
         | {"sae_properties", "cross_entropy", "pairs", "figure17", "training_curve"}
-        | {"transition", "orders", "explorer", "selection"},
+        | {"transition", "orders", "explorer", "selection", "table_pages"},
     ),
     "sources": ({"other": SOURCE}, set()),
     "model.name": (

@@ -26,7 +26,7 @@ PARTS = ("Snakefile", "config.yaml", "envs", "presets", "profiles", "report", "r
 SCRIPTS = "workflow_scripts"
 DRAWING = f"{SCRIPTS}/sae_stitching/figures/figure4.py"
 FIGURE = "results/tiny/figures/figure4_32--64.csv"
-LOG = "results/tiny/logs/plot_figure4/32--64.log"
+LOG = "results/tiny/logs/figure4.log"
 DELTA_MSE = np.linspace(-1.0, 1.0, 64)
 
 
@@ -41,15 +41,16 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write what Figure 4 of the tiny preset's first pair is drawn from."""
+    """Write what Figure 4 of the tiny preset's pairs is drawn from, the same for each."""
     origin = {"study": "tiny", "provenance": {}}
     where = folder / "results" / "tiny"
     counts, cosines = np.full(64, 9), np.linspace(0, 1, 64, dtype=np.float32)
     insertions = Insertions(DELTA_MSE, np.full(64, 0.1), counts, cosines, 1.0, 0.5, 99)
-    write_record(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
     alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
-    write_record(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
+    for pair in ("32--64", "32--128", "64--128"):
+        write_record(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
+        write_record(subgraphs, where / "subgraphs" / f"{pair}.h5", **origin)
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Figure4:
         config = self.checkout / "presets" / "tiny.yaml"
         options = ["--snakefile", self.checkout / "Snakefile", "--directory", self.folder]
         options += ["--configfile", config, "--cores", "1", *arguments]
-        options += ["--allowed-rules", "plot_figure4", "--", FIGURE]
+        options += ["--allowed-rules", "figure4", "--", FIGURE]
         done = subprocess.run(
             [self.python, "-m", "snakemake", *options],
             stdout=subprocess.PIPE,
@@ -151,7 +152,7 @@ def test_older_copies_and_a_strangers_module_on_the_path(figure4, tmp_path):
     older_copy(tmp_path / "older")
     stranger, ran = tmp_path / "stranger", tmp_path / "ran"
     stranger.mkdir()
-    for name in ("job", "own_code", "sae_properties", "plot_figure4"):
+    for name in ("job", "own_code", "sae_properties", "figure4"):
         (stranger / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')\n")
     figure4.environment["PYTHONPATH"] = f"{tmp_path / 'older'}:{stranger}"
     status, said = figure4.draw()
@@ -161,16 +162,16 @@ def test_older_copies_and_a_strangers_module_on_the_path(figure4, tmp_path):
 
 
 def test_the_path_stays_as_it_was_for_all_others(copied, tmp_path):
-    # Names of scripts, such as evaluate, are names of libraries too.
-    script = copied.checkout / SCRIPTS / "plot_figure4.py"
+    # Names of scripts, such as encode, may be names of libraries too.
+    script = copied.checkout / SCRIPTS / "figure4.py"
     with script.open("a") as file:
-        file.write("import evaluate, os, subprocess, sys\n")
-        file.write("assert evaluate.THEIRS\n")
-        file.write("says = [sys.executable, '-c', 'import evaluate; assert evaluate.THEIRS']\n")
-        file.write("subprocess.run(says, check=True)\n")
+        file.write("    import encode, os, subprocess, sys\n")
+        file.write("    assert encode.THEIRS\n")
+        file.write("    says = [sys.executable, '-c', 'import encode; assert encode.THEIRS']\n")
+        file.write("    subprocess.run(says, check=True)\n")
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    (theirs / "evaluate.py").write_text("THEIRS = True\n")
+    (theirs / "encode.py").write_text("THEIRS = True\n")
     copied.environment["PYTHONPATH"] = str(theirs)
     status, said = copied.draw()
     assert status == 0, said
@@ -204,7 +205,7 @@ def test_an_edit_that_bytecode_does_not_show(copied):
     assert copied.factor == 7
 
 
-@pytest.mark.parametrize("edited", [DRAWING, f"{SCRIPTS}/plot_figure4.py"])
+@pytest.mark.parametrize("edited", [DRAWING, f"{SCRIPTS}/figure4.py"])
 def test_an_edit_after_the_run_began(copied, edited):
     # The run waits in its first line for the edit, as one of many hours would.
     begin = copied.checkout / "Snakefile"
@@ -214,9 +215,9 @@ def test_an_edit_after_the_run_began(copied, edited):
     begin.write_text(begin.read_text() + change)
     status, said = copied.draw()
     assert status == 1
-    script = copied.checkout / SCRIPTS / "plot_figure4.py"
+    script = copied.checkout / SCRIPTS / "figure4.py"
     assert copied.error(said) == (
-        f"error in plot_figure4: {script}, or what it imports, was changed after the run began; "
+        f"error in figure4: {script}, or what it imports, was changed after the run began; "
         f"run again (log: {LOG})"
     )
     assert not (copied.folder / FIGURE).exists()
@@ -235,7 +236,7 @@ def test_a_comment_after_the_run_began(copied):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_module_that_the_hash_does_not_cover(copied, late):
-    script = copied.checkout / SCRIPTS / "plot_figure4.py"
+    script = copied.checkout / SCRIPTS / "figure4.py"
     imported = "__import__('importlib').import_module('sae_stitching.figures.' + 'figure5')"
     text = script.read_text()
     changed = (
@@ -247,7 +248,7 @@ def test_a_module_that_the_hash_does_not_cover(copied, late):
     assert status == 1
     library = f"{copied.checkout}/{SCRIPTS}/sae_stitching"
     assert copied.error(said) == (
-        f"error in plot_figure4: {library}/figures/figure5.py has been imported, but "
+        f"error in figure4: {library}/figures/figure5.py has been imported, but "
         f"{script} does not say so in a way that its hash could cover; write: from "
         f"sae_stitching.<module> import <name> (log: {LOG})"
     )
@@ -276,7 +277,7 @@ def test_scripts_of_another_checkout(figure4, new_environment, tmp_path):
     status, said = figure4.draw()
     assert status == 1
     assert figure4.error(said) == (
-        f"error in plot_figure4: {other} comes before {ROOT}/{SCRIPTS}, whose scripts this run is "
+        f"error in figure4: {other} comes before {ROOT}/{SCRIPTS}, whose scripts this run is "
         f"of, on Python's path; take it off (log: {LOG})"
     )
 

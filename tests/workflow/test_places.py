@@ -189,7 +189,7 @@ def test_a_run_where_nothing_but_its_folder_may_be_written(closed, tmp_path):
     write_inputs(folder)
     snakemake = ["-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--cores", "1"]
     snakemake += ["--configfile", str(checkout / "presets" / "tiny.yaml")]
-    snakemake += ["--allowed-rules", "plot_figure4", "--", FIGURE]
+    snakemake += ["--allowed-rules", "figure4", "--", FIGURE]
     status, said = run_closed(snakemake, home, folder, XDG_CACHE_HOME=str(folder / ".cache"))
     assert status == 0, said
     assert "MPLCONFIGDIR" not in said

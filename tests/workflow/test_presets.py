@@ -84,7 +84,7 @@ def test_a_dry_run_needs_no_hub(preset, hub, tmp_path):
     assert jobs["cache_activations"] == (96 + 8 if trained else 8)
     assert jobs["encode"] == n_saes
     assert jobs["insertions"] == n_pairs
-    assert jobs["reproduction"] == jobs["plot_reproduction"] == 1
+    assert jobs["reproduction"] == 1
 
 
 # What they do with stand-ins
@@ -139,7 +139,7 @@ def test_a_preset_is_fetched_and_then_runs_without_a_hub(preset, hub, tmp_path, 
     for match in ("/revision/", "/tree/", "GET (/-/cdn|/-/xet/xorbs|/api/resolve-cache)/"):
         once = hub.asked(match)
         assert once and len(once) == len(set(once))
-    targets = ("figure4", "figure5", "figure13", "plot_reproduction")
+    targets = ("figure4", "figure5", "figure13", "reproduction")
     with hub.off():
         snakemake(tmp_path, preset, "fetch", *targets, overlay=overlay)
         assert hub.asked() == asked

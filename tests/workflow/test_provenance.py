@@ -180,7 +180,7 @@ def test_where_a_module_stands_counts(hashed):
 def test_scripts_of_the_workflow_are_followed_into_the_library():
     own = OwnCode(SCRIPTS)
     names = {Path(path).name for path in own.covered("train_sae")}
-    assert {"train_sae.py", "job.py", "training.py", "sparse.py", "store.py"} <= names
+    assert {"train_sae.py", "job.py", "training.py", "codes.py", "store.py"} <= names
     assert not {"figure5.py", "transitions.py", "roc.py"} & names
     assert own.hash("train_sae") != own.hash("figure5")
 
@@ -216,3 +216,27 @@ def test_packages_that_are_not_installed_have_no_version(monkeypatch):
     versions = package_versions()
     assert "torch" not in versions
     assert versions["numpy"] == "1"
+
+
+def test_what_is_kept_is_what_is_compiled_anew(tmp_path):
+    kept = tmp_path / "kept"
+    anew, filling, reading = OwnCode(SCRIPTS), OwnCode(SCRIPTS, kept), OwnCode(SCRIPTS, kept)
+    expected = [anew.hash("swaps"), anew.compiled_hash(), anew.covered("swaps")]
+    for own in (filling, reading):
+        assert [own.hash("swaps"), own.compiled_hash(), own.covered("swaps")] == expected
+    assert reading.get_code("sae_stitching.base.store") == anew.get_code("sae_stitching.base.store")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"another code"])
+def test_damage_to_what_is_kept_is_no_matter(tmp_path, damage):
+    kept = tmp_path / "kept"
+    expected = OwnCode(SCRIPTS, kept).hash("swaps")
+    for path in kept.iterdir():
+        path.write_bytes(path.read_bytes()[:40] + damage)
+    assert OwnCode(SCRIPTS, kept).hash("swaps") == expected
+
+
+def test_where_nothing_can_be_kept_all_is_compiled(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    own = OwnCode(SCRIPTS, tmp_path / "file" / "kept")
+    assert own.hash("swaps") == OwnCode(SCRIPTS).hash("swaps")

@@ -6,14 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 RULES = Path(__file__).parents[2] / "rules"
 SAE = {"batch_size": 4096, "steps": 1000, "shuffle_buffer": 1 << 17}
 
 
 def helpers(d_small=576, d_large=1152, max_eval_sequences=1000, d_model=768):
-    """The functions that rules/common.smk reckons resources with, for a study of two SAEs."""
-    _, mark, functions = (RULES / "common.smk").read_text().partition("# Resources.")
+    """The functions that rules/resources.smk reckons resources with, for a study of two SAEs."""
+    _, mark, functions = (RULES / "resources.smk").read_text().partition("# Resources.")
     study = {
         "model": {"name": "model"},
         "tokens": {
@@ -83,3 +84,8 @@ def test_every_rule_asks_for_more_after_a_failure():
     asked = re.findall(r"^        (mem_mb|runtime)=(\w+)", text, re.MULTILINE)
     assert len(asked) == 2 * text.count("    resources:\n")
     assert {function for _, function in asked} == {"scaled"}
+    # Those that ask for nothing get what the profiles say.
+    for profile in ("default", "slurm"):
+        path = RULES.parent / "profiles" / profile / "profile.yaml"
+        defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["default-resources"]
+        assert defaults == ["mem_mb=2000 * attempt", "runtime=10 * attempt"]

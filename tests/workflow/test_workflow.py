@@ -32,6 +32,7 @@ from helpers.oracle import Stitched, clustered_standard_error, dense_codes
 from PIL import Image
 from sae_stitching.formats.saelens import export_saelens
 from sae_stitching.saes.sae import SAE, read_sae
+from sae_stitching.tables.register import RESULTS
 from test_sources import CONTENT, index, pinned, sha256  # noqa: F401, a fixture
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +66,9 @@ D_MODEL, CONTEXT = 32, 32
 FLOOR, THETA = TINY["similarity"]["floor"], TINY["stitching"]["threshold"]
 
 SHARDS = ("train/0000", "train/0001", "eval/0000")
-TABLES = ("sae_properties", "cross_entropy", "pairs", "components", "significance", "orders")
-TABLES += ("selection", "stitched")
+# What of the register the tiny preset has.
+SHOWN = [r for r in RESULTS if r.when in ("", "steps", "trained", "stitched", "ce_tokens")]
+TABLES = tuple(result.name for result in SHOWN if result.table)
 # Every job but `all`: the rule, and what tells its jobs apart.
 JOBS: dict[str, tuple[str, ...]] = {
     "make_random_model": (),
@@ -76,41 +78,21 @@ JOBS: dict[str, tuple[str, ...]] = {
     "stitch_sae": tuple(STITCHED_SAES),
     "encode": ALL_SAES,
     "evaluate": ALL_SAES,
-    "sae_properties": (),
     "similarity": PAIRS,
     "insertions": PAIRS,
-    "threshold": PAIRS,
     "subgraphs": PAIRS,
     "swaps": PAIRS,
     "transition_step": STEPS,
     "transition": (),
-    "roc": PAIRS,
-    "plot_figure4": PAIRS,
-    "figure5": (),
-    "figure13": (),
-    "pairs": (),
-    "cross_entropy": (),
+    "roc": (),
     "activation_similarity": PAIRS,
     "random_insertion": PAIRS,
     "transition_orders": STEPS,
     "select_latents": STEPS,
-    "figure3": (),
-    "figure7": (),
-    "figure8": (),
-    "figure12": (),
-    "figure14": (),
-    "figure15": (),
-    "figure16": (),
-    "figure17": (),
-    "significance": (),
-    "orders": (),
-    "selection": (),
-    "stitched": (),
     "passages": tuple(SIZES),
     "explorer": (),
-    "training_curve": (),
-    "summary": (),
-    "table_page": TABLES,
+    "table_pages": (),
+    **{result.made_by: () for result in SHOWN},
 }
 
 
@@ -124,8 +106,9 @@ def _jobs_of(rule: str, instances: tuple[str, ...]) -> list[str]:
 
 
 def pages(*tables: str) -> set[str]:
-    """Jobs that lay out these tables for the report."""
-    return {f"table_page/{table}" for table in tables}
+    """The job that lays out these tables for the report."""
+    assert set(tables) <= set(TABLES)
+    return jobs("table_pages")
 
 
 EVERYTHING = jobs(*JOBS)
@@ -141,18 +124,16 @@ FROM_SIMILARITY = FROM_SAES - jobs(
     "train_sae", "stitch_sae", "encode", "evaluate", "cross_entropy", "sae_properties", "figure17"
 )
 FROM_SIMILARITY -= jobs("passages", "training_curve", "stitched")
-FROM_SIMILARITY -= pages("sae_properties", "cross_entropy", "stitched")
 FROM_SUBGRAPHS = FROM_SIMILARITY - jobs(
-    "similarity", "activation_similarity", "insertions", "threshold", "roc", "figure8"
+    "similarity", "activation_similarity", "insertions", "roc", "figure8"
 )
 # Figures of all pairs, and of all steps of the transition.
 OF_PAIRS = jobs("figure7", "figure8", "figure12", "figure13", "figure14", "figure15", "figure16")
-OF_PAIRS |= jobs("significance", "pairs", "explorer", "summary")
+OF_PAIRS |= jobs("figure4", "roc", "significance", "pairs", "explorer", "summary")
 OF_PAIRS |= pages("significance", "pairs", "components")
 OF_STEPS = jobs("transition", "figure5", "orders", "selection", "summary")
 OF_STEPS |= pages("orders", "selection")
-FIGURES = jobs(*(rule for rule in JOBS if re.match(r"(plot_)?figure\d+$", rule)))
-FIGURES |= jobs("significance", "orders", "training_curve", "selection", "stitched")
+FIGURES = jobs(*(result.made_by for result in SHOWN if result.figure))
 # Some write a table too, and the report shows it.
 FIGURES |= pages("components", "significance", "orders", "selection", "stitched")
 
@@ -214,7 +195,8 @@ def _job_of(row: dict[str, str]) -> str:
     if log != "-":
         return str(Path(log).relative_to("results/tiny/logs").with_suffix(""))
     # Of what is not there yet the summary knows no log.
-    return f"{row['rule']}/{Path(row['output_file']).stem.removeprefix('figure4_')}"
+    rule = row["rule"]
+    return f"{rule}/{Path(row['output_file']).stem}" if JOBS[rule] else rule
 
 
 @pytest.fixture(scope="module")
@@ -263,13 +245,11 @@ def spare(away, tmp_path) -> Run:
 def result_files() -> set[str]:
     """Files that docs/results.md promises, without logs and benchmarks."""
     figures = [
-        "significance",
-        "orders",
-        "selection",
-        "stitched",
-        *(f"figure4_{pair}" for pair in PAIRS),
+        "_".join([result.name, *pair])
+        for result in SHOWN
+        if result.figure
+        for pair in ([[pair] for pair in PAIRS] if result.each == "pairs" else [[]])
     ]
-    figures += [f"figure{number}" for number in (3, 5, 7, 8, 12, 13, 14, 15, 16, 17)]
     return {
         "corpus/tokens.h5",
         *(f"activations/{shard}.h5" for shard in SHARDS),
@@ -281,7 +261,6 @@ def result_files() -> set[str]:
         "explorer/.snakemake_timestamp",
         "report/summary.html",
         *(f"report/{table}.html" for table in TABLES),
-        *(f"figures/training_curve.{suffix}" for suffix in ("pdf", "png", "csv")),
         *(f"{kind}/{pair}.h5" for kind in ("similarity", "subgraphs") for pair in PAIRS),
         *(f"subgraphs/{pair}.graphml" for pair in PAIRS),
         *(
@@ -756,7 +735,7 @@ def test_jumprelu_saes_have_figures_of_their_own(away):
     saes = [{**sae, "architecture": "jumprelu"} for sae in LIST[:2]]
     status, said = away.snakemake("--dry-run", config={"saes": saes, "stitched": []})
     assert status == 0, said
-    for figure in ("Figure 4 of 32--64", "Figure 5", "Figure 18 of 32--64", "Figure 19"):
+    for figure in ("Figure 4", "Figure 5", "Figure 18", "Figure 19"):
         assert f"Draw {figure}" in said
     saes[1]["architecture"] = "relu"
     status, said = away.snakemake("--dry-run", config={"saes": saes, "stitched": []})
@@ -787,18 +766,18 @@ def edited(path: Path, how: str) -> Iterator[None]:
         path.write_text(before)
 
 
-STITCHED = jobs("insertions", "swaps", "threshold", "random_insertion", "transition_step")
+STITCHED = jobs("insertions", "swaps", "random_insertion", "transition_step")
 STITCHED |= jobs("transition_orders", "transition", "roc", "pairs") | (
     FIGURES - jobs("figure7", "figure8", "figure12", "figure16", "figure17", "training_curve")
 )
 STITCHED |= jobs("explorer", "summary") | pages("pairs", "significance", "orders")
 STITCHED |= jobs("select_latents") | pages("selection") | OF_STITCHED
 UNSTITCHED = jobs("subgraphs", "sae_properties", "activation_similarity") | FIGURES
-UNSTITCHED |= jobs("table_page")
+UNSTITCHED |= jobs("table_pages")
 # What has to be done again after a change of a file, and what may be besides: a rule hangs on
 # every module that its script imports, also on one whose change cannot reach its result.
 CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
-    "figures/figure4.py": (LIBRARY, jobs("plot_figure4"), set()),
+    "figures/figure4.py": (LIBRARY, jobs("figure4"), set()),
     "figures/figure7.py": (LIBRARY, jobs("figure7"), set()),
     "stitching/orders.py": (
         LIBRARY,
@@ -820,7 +799,7 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
         set(),
     ),
     "explorer/page/main.js": (LIBRARY, jobs("explorer"), set()),
-    "tables/report.py": (LIBRARY, jobs("summary", "table_page"), set()),
+    "tables/report.py": (LIBRARY, jobs("summary", "table_pages"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "saes/training.py": (LIBRARY, FROM_SAES, set()),
     "activations/language_model.py": (LIBRARY, FROM_ACTIVATIONS, set()),
@@ -828,7 +807,7 @@ CODE_CHANGES: dict[str, tuple[str, set[str], set[str]]] = {
     "matching/decoder_similarity.py": (
         LIBRARY,
         FROM_SIMILARITY | OF_STITCHED,
-        jobs("figure17", "training_curve", "table_page"),
+        jobs("figure17", "training_curve", "table_pages"),
     ),
     "config/study.py": (LIBRARY, set(), set()),
     "base/store.py": (LIBRARY, EVERYTHING, set()),

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import loader, record, stored
@@ -80,6 +78,10 @@ def connected_subgraphs(similarity: Similarity, theta: float) -> Subgraphs:
     linked = similarity.linked(theta)
     small, large = similarity.edge_small[linked], similarity.edge_large[linked] + d_small
     n_nodes = d_small + d_large
+    # Not above: those that read subgraphs find none.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(small), dtype=bool), (small, large)), shape=(n_nodes, n_nodes))
     _, labels = connected_components(graph, directed=False)
     connected = np.zeros(n_nodes, dtype=bool)
