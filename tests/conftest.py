@@ -8,7 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from helpers.loopback_hub import MEMBER, STRANGER, Hub, running
+
+pytest.register_assert_rewrite("helpers")
+
+from helpers.loopback_hub import MEMBER, STRANGER, Hub, running  # noqa: E402, the line above is first
+
+pytest_plugins = ["helpers.hub_patience", "helpers.package_index", "helpers.small_disk"]
 
 # Tests and the jobs of the workflow share the cores: threads that wait must sleep, as in job.py,
 # and what is computed in the tests themselves is too small for more than one. To be said before
@@ -25,13 +30,14 @@ LONGEST = "test_workflow.py"
 LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_page.py")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    with ExitStack() as stack:
-        _isolate_hub(stack)
-        config.add_cleanup(stack.pop_all().close)
+def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_unconfigure() -> None:
+    _STACK.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,14 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # The hub of all tests, and of the workflows that they run, is on this machine, and its client's
 # cache and token are not this machine's. The client's libraries read this when they are loaded.
 
-_HUB: list[Hub] = []
+_STACK = ExitStack()
 
 
-def _isolate_hub(stack: ExitStack) -> None:
+def _isolated_hub(stack: ExitStack) -> Hub:
     for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
         del os.environ[name]
     hub = stack.enter_context(running())
-    _HUB.append(hub)
     os.environ["HF_ENDPOINT"] = hub.url
     os.environ["HF_HOME"] = stack.enter_context(TemporaryDirectory(prefix="hub-"))
     # Also where there is a proxy.
@@ -61,6 +66,10 @@ def _isolate_hub(stack: ExitStack) -> None:
     os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"
     os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] = "2"
     os.environ["HF_XET_CLIENT_READ_TIMEOUT"] = "700ms"
+    return hub
+
+
+_HUB = _isolated_hub(_STACK)
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ def hub() -> Iterator[Hub]:
     from huggingface_hub import _tree_cache
     from huggingface_hub.utils import _xet
 
-    hub = _HUB[0]
+    hub = _HUB
     hub.clear()
     home = Path(os.environ["HF_HOME"])
     for path in home.iterdir():

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.checkout import ROOT
+from helpers.tiny import JOBS, TINY
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
-from test_workflow import JOBS, ROOT, TINY
 
 SCHEMA = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
 

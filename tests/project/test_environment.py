@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.checkout import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sae_stitching import __version__
 from sae_stitching.activations import language_model
 from sae_stitching.config.study import load_study, own_stitched
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCHEMA_PATH = ROOT / "schemas" / "config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))

@@ -4,7 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.interrupted_training import small_config, taken_up_and_whole
+from helpers.pre_activations import DTYPES, many_values
 from helpers.products import PATHS, products
+from helpers.random_codes import dense_codes, normal
+from helpers.trainings import (
+    ALL,
+    DEFAULTS,
+    activations,
+    compare,
+    planted_config,
+    planted_data,
+    random_parameters,
+    recovered,
+)
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
@@ -15,19 +28,6 @@ from sae_stitching.sparse import active as selection
 from sae_stitching.sparse.active import above, largest_of_batch, largest_of_token
 from sae_stitching.sparse.codes import SparseCodes
 from sae_stitching.text.sources import make_random_model
-from test_active import DTYPES, many_values
-from test_codes import dense_codes, normal
-from test_resume import small_config, taken_up_and_whole
-from test_training import (
-    ALL,
-    DEFAULTS,
-    activations,
-    compare,
-    planted_config,
-    planted_data,
-    random_parameters,
-    recovered,
-)
 
 # What is tested runs nowhere else: on a CPU other code selects, adds up and moves entries.
 pytestmark = pytest.mark.skipif(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.stitching_cases import cases, make_case, thresholds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.stitching import orders as orders_module
@@ -25,7 +26,6 @@ from sae_stitching.stitching.transitions import (
     transition,
     transition_operations,
 )
-from test_effects import cases, make_case, thresholds
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
 

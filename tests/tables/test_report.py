@@ -2,14 +2,12 @@
 
 import re
 from html import unescape
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from helpers.checkout import ROOT
 from sae_stitching.base.store import write_hdf5
 from sae_stitching.tables.report import settings_table, table_page, versions_table, write_page
-
-ROOT = Path(__file__).parents[2]
 
 
 def cells(page):

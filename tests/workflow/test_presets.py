@@ -7,8 +7,6 @@ the same architecture with random weights, SAEs of a few latents, a short text.
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +14,22 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import stand_ins
 import torch
 import yaml
+from helpers import stand_ins
+from helpers.checkout import ROOT
 from helpers.loopback_hub import MEMBER
+from helpers.preset_runs import assert_nowhere
 from helpers.stand_ins import PRESETS, SIZES
 from sae_stitching.tables.published import PROPERTIES, PUBLISHED
-from test_hub_workflow import assert_nowhere
 from transformers import AutoModelForCausalLM
 
-ROOT = Path(__file__).parents[2]
 PAPERS = {
     path.stem: preset["paper"]
     for path in sorted((ROOT / "presets").glob("*.yaml"))
     if (preset := yaml.safe_load(path.read_text(encoding="utf-8"))).get("paper")
 }
 CONTEXT = 32
-
-
-def snakemake(folder: Path, preset: str, *arguments: str, overlay: dict | None = None) -> str:
-    """Run Snakemake on a preset, in `folder`; what it said."""
-    configs = [str(ROOT / "presets" / f"{preset}.yaml")]
-    if overlay is not None:
-        configs.append(str(folder / "overlay.yaml"))
-        Path(configs[-1]).write_text(yaml.safe_dump(overlay))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", *configs, "--cores", "2", *arguments]
-    environment = {key: v for key, v in os.environ.items() if not key.startswith("SNAKEMAKE_")}
-    run = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-5000:]
-    return run.stdout
 
 
 # What they would do

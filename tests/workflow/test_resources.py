@@ -2,12 +2,12 @@
 
 import math
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.checkout import ROOT
 
-RULES = Path(__file__).parents[2] / "rules"
+RULES = ROOT / "rules"
 SAE = {"batch_size": 4096, "steps": 1000, "shuffle_buffer": 1 << 17}
 
 

@@ -1,0 +1,90 @@
+"""The tiny preset: what its file says, and what the tests count on."""
+
+from typing import Any
+
+import yaml
+from helpers.checkout import ROOT
+
+# The tiny preset: what its file says, and what the tests count on.
+TINY = yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text(encoding="utf-8"))
+LIST: list[dict[str, Any]] = TINY["saes"]
+ARCHITECTURES = {
+    str(sae["d_sae"]): sae.get("architecture", TINY["training"].get("architecture", "relu"))
+    for sae in LIST
+}
+
+SIZES = {"32": 32, "64": 64, "128": 128}
+
+# Of stitched SAEs the size shows when they are made.
+STITCHED_SAES = {recipe["name"]: recipe for recipe in TINY["stitched"]}
+ALL_SAES = (*SIZES, *STITCHED_SAES)
+PAIRS = ("32--64", "32--128", "64--128")
+STEPS = ("32--64", "64--128")
+D_MODEL, CONTEXT = 32, 32
+FLOOR, THETA = TINY["similarity"]["floor"], TINY["stitching"]["threshold"]
+SHARDS = ("train/0000", "train/0001", "eval/0000")
+TABLES = ("sae_properties", "cross_entropy", "pairs", "components", "significance", "orders")
+TABLES += ("selection", "stitched")
+
+# Every job but `all`: the rule, and what tells its jobs apart.
+JOBS: dict[str, tuple[str, ...]] = {
+    "make_random_model": (),
+    "tokenise": (),
+    "cache_activations": SHARDS,
+    "train_sae": tuple(SIZES),
+    "stitch_sae": tuple(STITCHED_SAES),
+    "encode": ALL_SAES,
+    "evaluate": ALL_SAES,
+    "sae_properties": (),
+    "similarity": PAIRS,
+    "insertions": PAIRS,
+    "threshold": PAIRS,
+    "subgraphs": PAIRS,
+    "swaps": PAIRS,
+    "transition_step": STEPS,
+    "transition": (),
+    "roc": PAIRS,
+    "plot_figure4": PAIRS,
+    "figure5": (),
+    "figure13": (),
+    "pairs": (),
+    "cross_entropy": (),
+    "activation_similarity": PAIRS,
+    "random_insertion": PAIRS,
+    "transition_orders": STEPS,
+    "select_latents": STEPS,
+    "figure3": (),
+    "figure7": (),
+    "figure8": (),
+    "figure12": (),
+    "figure14": (),
+    "figure15": (),
+    "figure16": (),
+    "figure17": (),
+    "significance": (),
+    "orders": (),
+    "selection": (),
+    "stitched": (),
+    "passages": tuple(SIZES),
+    "explorer": (),
+    "training_curve": (),
+    "summary": (),
+    "table_page": TABLES,
+}
+
+
+def jobs(*rules: str) -> set[str]:
+    """Jobs of these rules, as their logs are called."""
+    return {name for rule in rules for name in _jobs_of(rule, JOBS[rule])}
+
+
+def _jobs_of(rule: str, instances: tuple[str, ...]) -> list[str]:
+    return [f"{rule}/{instance}" for instance in instances] or [rule]
+
+
+def pages(*tables: str) -> set[str]:
+    """Jobs that lay out these tables for the report."""
+    return {f"table_page/{table}" for table in tables}
+
+
+EVERYTHING = jobs(*JOBS)
