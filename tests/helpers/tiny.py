@@ -88,3 +88,23 @@ def pages(*tables: str) -> set[str]:
 
 
 EVERYTHING = jobs(*JOBS)
+
+
+# A second run is of the first two SAEs and makes what is of each of them and of their pair, whose
+# bytes must be those of the first run; what is drawn and tabulated of all comes from these alone.
+SECOND_STUDY: dict[str, Any] = {"saes": LIST[:2], "stitched": TINY["stitched"][:1]}
+SECOND_FILES = (
+    "corpus/tokens.h5",
+    *(f"activations/{shard}.h5" for shard in SHARDS),
+    *(f"{kind}/{sae}.h5" for kind in ("saes", "codes") for sae in ("32", "64", "32-novel")),
+    *(f"saes/{sae}.csv" for sae in ("32", "64")),
+    *(f"passages/{sae}.h5" for sae in ("32", "64")),
+    *(f"{kind}/32--64.h5" for kind in ("similarity", "similarity/activations", "subgraphs")),
+    "subgraphs/32--64.graphml",
+    *(
+        f"stitching/{kind}/32--64.h5"
+        for kind in ("insertions", "swaps", "threshold", "random_insertion")
+    ),
+    *(f"stitching/{kind}/32--64.h5" for kind in ("transition", "orders", "selection")),
+    *(f"figures/figure4_32--64.{suffix}" for suffix in ("pdf", "png", "csv")),
+)

@@ -65,7 +65,7 @@ class Evaluated:
 
 @pytest.fixture(scope="module")
 def evaluated(runs) -> Evaluated:
-    results = runs[1].results
+    results = runs["away"].results
     with h5py.File(results / "activations/eval/0000.h5") as file:
         x = torch.from_numpy(file["activations"][...]).float()
         sequence = torch.from_numpy(file["sequence"][...])

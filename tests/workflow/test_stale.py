@@ -22,6 +22,7 @@ from helpers.tiny import (
     jobs,
     pages,
 )
+from helpers.workflow_api import stale
 
 FROM_TOKENS = EVERYTHING - jobs("make_random_model")
 FROM_ACTIVATIONS = FROM_TOKENS - jobs("tokenise")
@@ -254,7 +255,7 @@ def test_jumprelu_saes_have_figures_of_their_own(away):
 @pytest.mark.parametrize("name", CONFIG_CHANGES)
 def test_a_change_of_the_config_reruns_what_it_affects(away, name):
     config, expected = CONFIG_CHANGES[name]
-    assert away.stale(config) == expected
+    assert stale(away.folder, config) == expected
 
 
 def edit(text: str, how: str) -> str:
