@@ -24,10 +24,21 @@ os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "numba")
 )
 
-# Files that run studies from nothing. With two processes (make test) one takes the longest of them
-# at once, and the other begins with the quick files; the rest of the long ones come last.
-LONGEST = "test_workflow.py"
-LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_page.py")
+# Files that are begun first, the costliest before the others: with two processes (make test) what
+# is left in the end is short. The very first makes the run that most tests of the workflow share.
+FIRST = (
+    "workflow/test_results.py",
+    "workflow/test_presets.py",
+    "workflow/test_stale.py",
+    "workflow/test_hub_workflow.py",
+    "workflow/test_own_code.py",
+    "workflow/test_places.py",
+    "workflow/test_pretrained.py",
+    "workflow/test_interrupted.py",
+    "config/test_config_reach.py",
+    "saes/test_resume.py",
+    "explorer/test_page.py",
+)
 
 
 def pytest_configure() -> None:
@@ -41,11 +52,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = item.path.name
-        return -1 if name == LONGEST else int(name in LONG)
-
-    items.sort(key=place)
+    places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+    assert all(path.is_file() for path in places), "a file of FIRST has another name"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 # The hub of all tests, and of the workflows that they run, is on this machine, and its client's

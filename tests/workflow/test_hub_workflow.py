@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import stand_ins
 from helpers.loopback_hub import MEMBER, Hub
-from helpers.preset_runs import assert_nowhere, command
+from helpers.preset_runs import assert_nowhere, command, snakemake
 from helpers.stand_ins import GEMMA, GPT2_SAES
 
 

@@ -178,8 +178,9 @@ def test_the_library_where_nothing_may_be_written(closed, tmp_path):
     assert status == 1
     code = (
         f"import sys; sys.path.insert(0, {str(checkout / SCRIPTS.name)!r}); import numpy as np; "
-        "from sae_stitching import greedy, selection, sparse, stitching; "
-        "sums = np.zeros(2); sparse._sum_by_latent(np.array([1, 1]), np.ones(2), sums); print(sums)"
+        "from sae_stitching.sparse import active, codes; "
+        "from sae_stitching.stitching import effects, greedy; "
+        "sums = np.zeros(2); codes._sum_by_latent(np.array([1, 1]), np.ones(2), sums); print(sums)"
     )
     assert run_closed(["-c", code], home, tmp_path) == (0, "[0. 2.]\n")
 

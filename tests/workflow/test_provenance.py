@@ -179,7 +179,7 @@ def test_where_a_module_stands_counts(hashed):
 def test_scripts_of_the_workflow_are_followed_into_the_library():
     own = OwnCode(SCRIPTS)
     names = {Path(path).name for path in own.covered("train_sae")}
-    assert {"train_sae.py", "job.py", "training.py", "sparse.py", "store.py"} <= names
+    assert {"train_sae.py", "job.py", "training.py", "codes.py", "store.py"} <= names
     assert not {"figure5.py", "transitions.py", "roc.py"} & names
     assert own.hash("train_sae") != own.hash("figure5")
 
