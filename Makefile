@@ -1,7 +1,7 @@
 # make figures   the default study, from nothing to its figures
 # make report    the same, and report.html with its figures and tables, to hand on
 # make test      all tests
-# make test-quick  in about a minute, the library's without those that start processes or run long
+# make test-quick  those that take about a minute in all, for daily work
 # make docs      the documentation, in docs/_build/html
 # All set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
 
@@ -32,11 +32,9 @@ report: figures
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
-# For daily work: the tests of the library and of its docstrings, but what takes long. One process,
-# since importing the libraries is a good part of it.
+# For daily work: the library, without what starts processes or takes long.
 test-quick: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "not slow" tests workflow_scripts/sae_stitching \
-	  --ignore tests/workflow --ignore tests/project --ignore tests/hub
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done

@@ -39,6 +39,8 @@ FIRST = (
     "saes/test_resume.py",
     "explorer/test_page.py",
 )
+# What make test-quick leaves out, beside single tests that are marked so where they stand.
+SLOW = ("workflow", "project", "hub", "formats/test_hub_folders.py", "explorer/test_page.py")
 
 
 def pytest_configure() -> None:
@@ -52,8 +54,12 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = [Path(__file__).parent / name for name in SLOW]
+    for item in items:
+        if any(path in (item.path, *item.path.parents) for path in slow):
+            item.add_marker(pytest.mark.slow)
     places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
-    assert all(path.is_file() for path in places), "a file of FIRST has another name"
+    assert all(path.exists() for path in (*slow, *places)), "a file above has another name"
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 

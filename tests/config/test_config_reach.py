@@ -181,6 +181,7 @@ def test_no_key_is_left_out():
     assert set(REACH) == leaves(SCHEMA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", REACH)
 def test_a_key_reaches_the_rules_that_read_it(unchanged, tmp_path, key):
     value, rules = REACH[key]

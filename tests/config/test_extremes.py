@@ -275,6 +275,7 @@ def extremes(path: str, schema: dict[str, Any]) -> Iterator[int | float]:
 CASES = [(path, value) for path, sub in NUMBERS.items() for value in extremes(path, sub)]
 
 
+@pytest.mark.slow
 def test_all_sections_have_their_numbers_tried():
     sections = {path.partition(".")[0] for path in NUMBERS}
     assert sections >= set(SCHEMA["properties"]) - {"study", "cache", "paper", "model"}
@@ -290,6 +291,7 @@ UNTOLD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value"), CASES)
 def test_an_extreme_is_refused_at_once_or_the_study_runs(path, value, done):
     torch.manual_seed(0)

@@ -381,6 +381,7 @@ def snakemake(*arguments: str) -> tuple[int, list[str]]:
     return run.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -29,6 +29,7 @@ def shards(tmp_path):
     return write_shards(tmp_path, codes @ features, [300, 250, 350])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("stop", [1, 20, 37])
 def test_taken_up_equals_uninterrupted(architecture, stop, shards, tmp_path, monkeypatch):
@@ -102,6 +103,7 @@ save_sae(sae, sys.argv[4], study="test", provenance={})
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment(shards, tmp_path):
     """The real thing: a process that is killed while it trains and while it saves."""
     steps = 1500

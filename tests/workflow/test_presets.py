@@ -63,8 +63,8 @@ def test_a_dry_run_needs_no_hub(preset, hub, tmp_path):
 
 # What they do with stand-ins
 
-# Of one of them figures are drawn too, from eval activations in two shards: a preset says nothing of
-# how its figures are drawn that the others do not.
+# Of one of them figures are drawn too, and eval activations are in two shards: of neither does a
+# preset say what the others do not.
 DRAWN = "gpt2-small-pretrained"
 
 
@@ -154,10 +154,8 @@ def test_a_preset_is_fetched_and_then_runs_without_a_hub(preset, hub, tmp_path, 
     # The activations, and the SAEs on them, are what transformers and their formulas say.
     with h5py.File(results / "corpus" / "tokens.h5") as file:
         tokens = file["eval/tokens"][...]
-    shards = [
-        results / "activations" / "eval" / f"{shard:04d}.h5"
-        for shard in range(overlay["activations"]["eval_shards"])
-    ]
+    numbers = range(overlay["activations"]["eval_shards"])
+    shards = [results / "activations" / "eval" / f"{shard:04d}.h5" for shard in numbers]
     # They say of which commit they are.
     repository = hub.repository(stand_ins.GEMMA if preset == "gemma-2-2b" else stand_ins.GPT2)
     with h5py.File(shards[0]) as file:
