@@ -12,6 +12,7 @@ from snakemake.jobs import Job
 
 # What is no script of a rule.
 SHARED = {"job", "own_code", "check_command_line"}
+OWN = OwnCode(SCRIPTS)
 SCRIPTED = sorted({path.stem for path in SCRIPTS.glob("*.py")} - SHARED)
 # What is fetched is fixed by a checksum or a commit, whatever the code.
 FETCHING = {"fetch_source", "fetch_model", "fetch_sae", "fetch_text", "resolve_commit"}
@@ -49,8 +50,7 @@ def declared(job: Job) -> dict[str, Any]:
     for attempt in (1, 2, 3):
         resources = rule.expand_resources(job.wildcards, job.input, attempt)
         for name in ("mem_mb", "runtime"):
-            resource = resources.get(name)
-            found.setdefault(name, []).append(resource and resource.value)
+            found.setdefault(name, []).append(resources.get(name))
     return found
 
 
@@ -88,7 +88,7 @@ def test_a_rule_declares_what_every_rule_needs(rules, name):
 
 @pytest.mark.parametrize("name", sorted(set(SCRIPTED) - FETCHING))
 def test_the_code_among_the_params_is_that_of_the_rules_own_script(rules, name):
-    assert rules[name]["job"]["code"] == OwnCode(SCRIPTS).hash(name)
+    assert rules[name]["job"]["code"] == OWN.hash(name)
 
 
 def test_each_script_belongs_to_a_rule_and_each_other_rule_runs_nothing(rules):
