@@ -64,6 +64,7 @@ lint: $(VENV)/.dev
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/basedpyright
+	$(BIN)/oxlint --deny-warnings
 
 docs: $(DOCS)/.done
 	$(DOCS)/bin/python -m sphinx --fail-on-warning --quiet docs docs/_build/html

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "workflow_scripts"))
 
 from sae_stitching import __version__
@@ -11,7 +12,13 @@ project = "SAE stitching"
 author = "The SAE stitching authors"
 version = release = __version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "config_keys",
+]
 # tutorial.ipynb is shown, which is made from tutorial.md and has its pictures.
 exclude_patterns = ["_build", "tutorial.md"]
 html_theme = "furo"

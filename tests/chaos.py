@@ -26,7 +26,7 @@ from helpers.checkout import ROOT, files
 from helpers.runs import Run
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-# As the README says it; what else a run needs to find its folder comes from `Run`.
+# As docs/running.md says it; what else a run needs to find its folder comes from `Run`.
 COMMAND = ("--cores", "2")
 
 

@@ -269,6 +269,19 @@ class TestErrors:
         with pytest.raises(StudyError, match=r"lacks weights: model\.layers\.1\.mlp\.up_proj"):
             LanguageModel(str(copied), "blocks.1.hook_resid_pre")
 
+    def test_what_the_log_says_is_missing_is_what_transformers_counts(self, copied):
+        weights = load_file(copied / "model.safetensors")
+        gone = {
+            f"model.layers.{i}.{part}.weight"
+            for i, part in [(0, "mlp.up_proj"), (2, "input_layernorm")]
+        }
+        kept = {name: weight for name, weight in weights.items() if name not in gone}
+        save_file(kept, copied / "model.safetensors", metadata={"format": "pt"})
+        with language_model._load_report() as report:
+            _, counted = AutoModelForCausalLM.from_pretrained(copied, output_loading_info=True)
+        read = {key for key in language_model._missing_weights(report) if key != "lm_head.weight"}
+        assert read == gone == set(counted["missing_keys"]) - {"lm_head.weight"}
+
     def test_missing_tokenizer(self, copied):
         for path in copied.glob("tokenizer*"):
             path.unlink()

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sae_stitching.activations.shards import ActivationShards, ShuffledBatches
 from sae_stitching.base.errors import StudyError
+from sae_stitching.base.store import read_hdf5
 
 RUN = 64  # tokens that are read together
 
@@ -312,3 +313,19 @@ def test_shards_stored_otherwise_are_an_error(tmp_path, options):
         file.create_dataset("activations", data=x, **stored)
     with pytest.raises(StudyError, match=r"0\.h5: activations in chunks of .*\(64, 3\) with check"):
         next(iter(ShuffledBatches(shards, 64, 64, 0)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_chunks_are_what_hdf5_reads(tmp_path, dtype):
+    """The plain way to the rows of a shard is to slice its dataset."""
+    x = np.random.default_rng(0).normal(size=(5 * RUN + 7, 6))
+    path = write_shard(tmp_path / "0.h5", x, np.arange(len(x)) // 5, dtype=dtype)
+    firsts, places = np.array([320, 0, 192]), np.array([1, 3, 0])  # the last chunk is not full
+    into = np.zeros((4, RUN, 6), dtype)
+    with read_hdf5(path, format="activations") as file:
+        file["activations"].read_chunks(firsts, into, places)
+    with h5py.File(path) as plain:
+        for first, place in zip(firsts, places, strict=True):
+            rows = plain["activations"][first : first + RUN]
+            assert np.array_equal(into[place, : len(rows)], rows)
+    assert not into[2].any()  # no place of theirs

@@ -254,8 +254,8 @@ def test_arguments(arguments, values):
             "--config training.steps: no key has a dot in it; write --config 'training={steps: 9}'",
         ),
         (["a.b.c=x"], "--config a.b.c: no key has a dot in it; write --config 'a={b: {c: x}}'"),
-        (["1x=3"], "--config 1x: is no key of a config; README.md names them"),
-        (["x=3"], "--config x: is no key of a config; README.md names them"),
+        (["1x=3"], "--config 1x: is no key of a config; schemas/config.schema.yaml names them"),
+        (["x=3"], "--config x: is no key of a config; schemas/config.schema.yaml names them"),
     ],
 )
 def test_arguments_that_are_not_understood(arguments, message):

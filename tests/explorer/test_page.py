@@ -256,6 +256,8 @@ def test_a_family_side_by_side(browser, study):
         )
         assert sorted(page.locator("svg .cosine").all_text_contents()) == cosines
         assert page.locator("svg a").count() == len(small) + len(large)
+        # Those of the larger SAE have an effect each.
+        assert [page.get_by_text("Added to SAE-6").count(), len(large)] == [2, 2]
         page.locator("svg a").last.click()
         settled(page, "SAE-12, latent")
         page.go_back()
@@ -270,6 +272,10 @@ def test_a_family_side_by_side(browser, study):
         ("#family?pair=6--12&family=x", "6--12 has no family x"),
         ("#effects?pair=" + quote("<img src=x onerror=hacked=1>"), "There is no pair <img"),
         ("#nowhere", "There is no view nowhere."),
+        # Names that every object of JavaScript has.
+        ("#constructor", "There is no view constructor."),
+        ("#__proto__", "There is no view __proto__."),
+        ("#toString?pair=6--12", "There is no view toString."),
     ],
 )
 def test_wrong_addresses_say_what_is_wrong(browser, study, address, said):

@@ -1,16 +1,11 @@
-"""What stands in several places says the same: pins, the README, the schema, the repository."""
+"""What stands in several places says the same: pins, the version, the citation."""
 
-import ast
 import importlib.metadata
 import json
 import re
-import shlex
 import subprocess
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,13 +13,8 @@ from helpers.checkout import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sae_stitching import __version__
-from sae_stitching.activations import language_model
-from sae_stitching.config.study import load_study, own_stitched
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCHEMA_PATH = ROOT / "schemas" / "config.schema.yaml"
-SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -110,143 +100,6 @@ def test_python_is_the_same_everywhere():
         assert "python>=3.11" in yaml.safe_load(path.read_text())["dependencies"]
 
 
-# README
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[str]:
-    return [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-
-
-def schema_keys(path: str, rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    if "properties" not in rule:
-        yield path, rule
-    for key, below in rule.get("properties", {}).items():
-        yield from schema_keys(f"{path}.{key}", below)
-
-
-def documented_keys() -> dict[str, str]:
-    """Config keys in the README's tables, with their defaults as written there."""
-    rows = re.findall(r"^\| `([a-z_.\[\]]+)` \| (.*?) \| .+ \|$", README, re.MULTILINE)
-    keys = dict(rows)
-    assert len(keys) == len(rows)
-    return keys
-
-
-def test_the_readme_has_every_config_key_and_its_default():
-    documented = documented_keys()
-    expected: dict[str, dict[str, Any]] = {"saes[].d_sae": {}}
-    entry = SCHEMA["properties"]["saes"]["items"]["properties"]
-    expected |= dict(schema_keys("saes[].pretrained", entry["pretrained"]))
-    recipe = SCHEMA["properties"]["stitched"]["items"]["properties"]
-    for kind in ("swap", "insert"):
-        expected |= dict(schema_keys(f"stitched[].{kind}[]", recipe[kind]["items"]))
-    expected |= {f"stitched[].{key}": {} for key in ("name", "base")}
-    for section, rule in SCHEMA["properties"].items():
-        assert f"`{section}`" in README
-        if section not in ("sources", "saes", "stitched"):
-            expected |= dict(schema_keys(section, rule))
-    assert documented.keys() - {"saes[].name"} == expected.keys()
-    for key, rule in expected.items():
-        if "default" not in rule:
-            assert documented[key] == "required", key
-        else:
-            written = yaml.safe_load(documented[key].strip("`"))
-            assert written == rule["default"], key
-
-
-def test_the_readme_has_every_choice_of_the_config():
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| .*? \| (.+) \|$", README, re.MULTILINE))
-    for key, rule in schema_keys("training", SCHEMA["properties"]["training"]):
-        if key.endswith("architecture"):
-            assert set(re.findall("`([a-z]+)`", rows[key])) == set(rule["enum"])
-    for kind in SCHEMA["properties"]["sources"]["additionalProperties"]["properties"]["kind"][
-        "enum"
-    ]:
-        assert f"`{kind}`" in README
-    assert set(language_model.POINTS) <= set(re.findall("`(?:[^`]*)(hook_[a-z_]+)`", README))
-
-
-@pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.split()[1])
-def test_the_studies_in_the_readme_are_valid(tmp_path, monkeypatch, block):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "corpus" / "one").mkdir(parents=True)
-    (tmp_path / "corpus" / "one" / "text.txt").write_text("Some text.")
-    (tmp_path / "models" / "my-model").mkdir(parents=True)
-    (tmp_path / "models" / "my-model" / "config.json").write_text("{}")
-    (tmp_path / "saes" / "my-1536").mkdir(parents=True)
-    for name in ("cfg.json", "sae_weights.safetensors"):
-        (tmp_path / "saes" / "my-1536" / name).touch()
-    study = yaml.safe_load(block)
-    merged = {**CONFIG, **study}
-    for section, value in study.items():
-        if isinstance(value, dict):
-            merged[section] = {**CONFIG.get(section, {}), **value}
-    merged = own_stitched(merged, CONFIG)
-    assert load_study(merged, SCHEMA_PATH, ROOT)["study"] == study["study"]
-
-
-@pytest.mark.parametrize(
-    "command", [c for c in commands() if "snakemake" in c and "--unlock" not in c]
-)
-def test_the_commands_in_the_readme_work(tmp_path, command):
-    program, *arguments = shlex.split(command)
-    assert program == ".venv/bin/snakemake"
-    if "my-study.yaml" in arguments:
-        # The default study under another name, since the one in the README needs its files.
-        (tmp_path / "my-study.yaml").write_text("study: my-study\n")
-    ours = ("presets/", "Snakefile")
-    arguments = [str(ROOT / a) if a.startswith(ours) else a for a in arguments]
-    if "--snakefile" not in arguments:
-        arguments += ["--snakefile", str(ROOT / "Snakefile")]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--quiet"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_targets_of_make_in_the_readme_exist():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {word for c in commands() if c.startswith("make") for word in shlex.split(c)[1:]}
-    named |= set(re.findall(r"`make ([a-z-]+)", README))
-    assert {"figures", "test", "lint"} <= targets
-    assert {word for word in named if "=" not in word} <= targets
-
-
-def test_the_files_that_the_readme_names_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    named = re.findall(
-        r"`((?:presets|rules|schemas|workflow_scripts|profiles|envs|tests|\.ci)/[\w./-]*)`", README
-    )
-    missing = [path for path in [*links, *named] if not (ROOT / path).exists()]
-    assert not missing
-
-
-def test_the_first_python_example_runs():
-    example, *reading = blocks("python")
-    run = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=ROOT / "workflow_scripts",
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    assert re.fullmatch(
-        r"MSE [\d.]+; \d+ novel latents\nmean effect of a novel latent [-+][\d.]+\n", run.stdout
-    )
-    # The others read results of the default study: here only whether their names exist.
-    for node in (node for block in reading for node in ast.walk(ast.parse(block))):
-        if isinstance(node, ast.ImportFrom):
-            module = importlib.import_module(str(node.module))
-            assert all(hasattr(module, alias.name) for alias in node.names)
-
-
 # Repository
 
 
@@ -287,9 +140,37 @@ def test_no_file_names_a_folder_of_one_machine():
 
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"] == __version__
+    # pyproject.toml takes it from the library.
+    assert PROJECT["dynamic"] == ["version"] and "version" not in PROJECT
+    assert citation["version"] == __version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
     assert citation["license"] == PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_changelog_ends_in_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
+    versions = [re.fullmatch(r"\[(.+?)\](?: - \d{4}-\d\d-\d\d)?", head)[1] for head in heads]
+    assert next(version for version in versions if version != "Unreleased") == __version__
+    kinds = set(re.findall(r"^### (.+)$", changelog, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_hooks_before_a_commit_are_those_of_make_lint():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = hooks["repos"]
+    assert local["repo"] == "local"
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    assert [hook["entry"] for hook in local["hooks"]] == commands
+
+
+def test_the_hosted_workflow_calls_what_is_called_here():
+    hosted = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = [step for job in hosted["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in [step.get("run") for step in steps]
 
 
 def test_the_citation_names_the_paper():

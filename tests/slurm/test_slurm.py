@@ -124,7 +124,7 @@ def test_what_happens_to_jobs_daemons_and_drivers(local, tmp_path):
     cached = {p: p.stat().st_mtime_ns for p in (run.results / "activations").rglob("*.h5")}
     trained = {p: p.stat().st_mtime_ns for p in (run.results / "saes").glob("*.h5")}
 
-    # The README's command, while jobs of the dead driver may still be running.
+    # The documented command, while jobs of the dead driver may still be running.
     status, said = run.snakemake(*goal, seconds=3000)
     assert status == 0, said[-3000:]
     # All that the goal needs, and nothing beside it.

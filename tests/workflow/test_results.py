@@ -30,7 +30,7 @@ from PIL import Image
 
 
 def result_files() -> set[str]:
-    """Files that the README promises, without logs and benchmarks."""
+    """Files that docs/results.md promises, without logs and benchmarks."""
     figures = [
         "significance",
         "orders",

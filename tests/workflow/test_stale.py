@@ -308,7 +308,7 @@ CODE_CHANGES: dict[str, tuple[Path, set[str], set[str]]] = {
         | pages("cross_entropy", "sae_properties", "stitched"),
         set(),
     ),
-    "explorer/page/page.js": (LIBRARY, jobs("explorer"), set()),
+    "explorer/page/main.js": (LIBRARY, jobs("explorer"), set()),
     "tables/report.py": (LIBRARY, jobs("summary", "table_page"), set()),
     "figures/style.py": (LIBRARY, FIGURES, set()),
     "saes/training.py": (LIBRARY, FROM_SAES, set()),

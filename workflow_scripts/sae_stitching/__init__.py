@@ -10,7 +10,7 @@ used: torch takes seconds to import.
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Modules of this package and the workflow's scripts import from each other directly, never from
 # here: which code a result depends on is told by those imports.

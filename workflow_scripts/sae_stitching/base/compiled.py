@@ -1,4 +1,7 @@
-"""Functions that Numba compiles, kept for later processes where there is a place for them."""
+"""Functions that Numba compiles, kept for later processes where there is a place for them.
+
+Those of sparse/active.py alone take 10.1 processor seconds to compile and 0.6 to load.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -211,7 +211,8 @@ class Dataset(h5py.Dataset):
     def read_chunks(self, firsts: np.ndarray, into: np.ndarray, places: np.ndarray) -> None:
         """Fill ``into[places[n]]`` with the chunk that begins at row ``firsts[n]``, and check it.
 
-        HDF5 takes twice as long, and holds Python's lock meanwhile, so that other threads wait.
+        HDF5 takes 3.8 times as long (55 processor ms against 14.5 for 36 MB in chunks of 64 rows),
+        and holds Python's lock meanwhile, so that other threads wait.
         The chunks must extend along the first dimension alone, and have a checksum and no other
         filter.
 

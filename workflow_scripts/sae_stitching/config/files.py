@@ -183,7 +183,7 @@ def _read_argument(argument: str) -> Config:
         )
     name = f"--config {shorten(key)}"
     if not re.fullmatch(r"[A-Za-z_]\w+", key):
-        raise StudyError(f"{name}: is no key of a config; README.md names them")
+        raise StudyError(f"{name}: is no key of a config; schemas/config.schema.yaml names them")
     try:
         value, inside = _read_yaml(text, name)
     except StudyError:

@@ -27,6 +27,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -44,8 +45,15 @@ from sae_stitching.stitching.swaps import Swaps
 ASSETS = Path(__file__).with_name("page")
 """Folder of the page's own files."""
 
+CHART = "chart.umd.min.js"
+"""Chart.js as it is distributed, among them."""
+
 CHUNK = 256
 """Latents whose passages are in one part."""
+
+# How the page's modules import and export: names alone, and nothing that changes later.
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -316,12 +324,40 @@ def write_explorer(parts: Mapping[str, Any], folder: str | Path, *, inline_mb: f
         "STYLE": assets["page.css"].read_text(encoding="utf-8"),
         "DATA": data,
         # Without the address of a source map that is not there.
-        "CHART": assets["chart.umd.min.js"].read_text(encoding="utf-8").partition("//# source")[0],
-        "SCRIPT": assets["page.js"].read_text(encoding="utf-8"),
+        "CHART": assets[CHART].read_text(encoding="utf-8").partition("//# source")[0],
+        "SCRIPT": _script(),
     }
     # In one pass: what is filled in may hold anything, the marks too.
     template = assets["page.html"].read_text(encoding="utf-8")
     _write(folder / "index.html", re.sub("@@([A-Z]+)@@", lambda mark: fill[mark[1]], template))
+
+
+def _script() -> str:
+    """The page's modules as one script, each after those that it imports.
+
+    A page that is opened from the disk may import nothing, and a bundler would need Node.js. So a
+    module becomes a function that is called where it stands and returns what the module exports,
+    under the same names.
+
+    Raises
+    ------
+    CycleError
+        If modules import each other.
+    """
+    modules = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted(ASSETS.glob("*.js"))
+        if path.name != CHART
+    }
+    order = TopologicalSorter({name: _IMPORT.findall(text) for name, text in modules.items()})
+    return "\n".join(_as_function(name, modules[name]) for name in order.static_order())
+
+
+def _as_function(name: str, module: str) -> str:
+    exported = ", ".join(_EXPORT.findall(module))
+    body = _EXPORT.sub("", _IMPORT.sub("", module)).strip()
+    names = f"{{ {exported} }}"
+    return f"// {name}\nconst {names} = (() => {{\n{body}\nreturn {names};\n}})();\n"
 
 
 def _json(value: Any) -> str:

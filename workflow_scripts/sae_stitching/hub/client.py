@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 from sae_stitching.base.errors import StudyError, WriteError
 from sae_stitching.base.store import replacing
@@ -358,8 +357,12 @@ def _download(commit: Commit, file: HubFile, *, plain: bool) -> Path:
             logger.warning(
                 "%s: %s did not come by Xet (%s); trying plain HTTP", commit, file.path, error
             )
-    with patch.object(constants, "HF_HUB_DISABLE_XET", True):
+    # The client reads its environment once, as it is imported.
+    before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
         return download()
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
 def _is_of_the_hub(error: Exception) -> bool:
