@@ -39,6 +39,7 @@ def functions(
             "max_eval_sequences": max_eval_sequences,
             "max_train_sequences": max_train_sequences,
         },
+        "training": {"batch_size": 4096, "steps": 1000},
         "saes": [{"name": "small", "d_sae": d_small}, {"name": "large", "d_sae": d_large}],
         "stitched": [],
     }
