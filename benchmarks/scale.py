@@ -35,18 +35,19 @@ import job  # noqa: F401, sets how memory is allocated and how threads wait, as 
 import numpy as np
 import torch
 from sae_stitching.activations.shards import ActivationShards, create_activations
+from sae_stitching.base.record import write_record
 from sae_stitching.base.store import write_hdf5
 from sae_stitching.matching.decoder_similarity import load_similarity, write_similarity
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
-from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.swaps import swap_effects, write_swaps
-from sae_stitching.stitching.threshold import threshold_curve, write_threshold_curve
-from sae_stitching.stitching.transitions import transition, write_transition_step
+from sae_stitching.stitching.swaps import swap_effects
+from sae_stitching.stitching.threshold import threshold_curve
+from sae_stitching.stitching.transitions import transition
 
 D_SMALL, D_LARGE, D_MODEL, N_TOKENS, L0 = 49152, 98304, 768, 1_000_000, 44
 CONTEXT = 127  # tokens of a sequence, the first left out
@@ -211,7 +212,7 @@ def subgraphs(files: Files) -> dict[str, float]:
     at_floor = connected_subgraphs(found, FLOOR)
     seconds = time.process_time() - start
     at_theta = connected_subgraphs(found, THETA)
-    write_subgraphs(at_theta, files.subgraphs, **ORIGIN)
+    write_record(at_theta, files.subgraphs, **ORIGIN)
     return {
         "edges": len(found.edge_cosine),
         "cpu_at_floor": seconds,
@@ -281,7 +282,7 @@ def insertions(files: Files) -> dict[str, float]:
     found = load_similarity(files.similarity)
     with open_pair(files) as pair:
         effects = insertion_effects(pair, found)
-    write_insertions(effects, files.result, **ORIGIN)
+    write_record(effects, files.result, **ORIGIN)
     return {"mse_small": effects.mse_small, "mse_large": effects.mse_large}
 
 
@@ -290,7 +291,7 @@ def swaps(files: Files) -> dict[str, float]:
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
         effects = swap_effects(pair, found)
-    write_swaps(effects, files.result, **ORIGIN)
+    write_record(effects, files.result, **ORIGIN)
     return {"components": found.n_components}
 
 
@@ -299,7 +300,7 @@ def threshold(files: Files) -> dict[str, float]:
     found = load_similarity(files.similarity)
     with open_pair(files) as pair:
         curve = threshold_curve(pair, found)
-    write_threshold_curve(curve, files.result, **ORIGIN)
+    write_record(curve, files.result, **ORIGIN)
     return {"points": len(curve.theta)}
 
 
@@ -308,7 +309,7 @@ def transition_step(files: Files) -> dict[str, float]:
     found = load_subgraphs(files.subgraphs)
     with open_pair(files) as pair:
         step = transition(pair, found)
-    write_transition_step(step, files.result, **ORIGIN)
+    write_record(step, files.result, **ORIGIN)
     return {"operations": len(step.kind) - 1}
 
 

@@ -3,10 +3,8 @@
 from contextlib import ExitStack
 
 from job import job
-from sae_stitching.matching.activation_similarity import (
-    activation_similarity,
-    write_activation_similarity,
-)
+from sae_stitching.base.record import write_record
+from sae_stitching.matching.activation_similarity import activation_similarity
 from sae_stitching.matching.decoder_similarity import load_similarity
 from sae_stitching.saes.encoding import open_codes
 from sae_stitching.saes.sae import load_decoder
@@ -19,4 +17,4 @@ with job(snakemake) as origin, ExitStack() as stack:
         for codes, sae in ((files.codes_small, files.small), (files.codes_large, files.large))
     )
     found = activation_similarity(small, large, similarity)
-    write_activation_similarity(found, snakemake.output[0], **origin)
+    write_record(found, snakemake.output[0], **origin)

@@ -1,7 +1,8 @@
 """Find the passages on which each latent of an SAE is most active."""
 
 from job import job
-from sae_stitching.explorer.passages import token_places, top_passages, write_passages
+from sae_stitching.base.record import write_record
+from sae_stitching.explorer.passages import token_places, top_passages
 from sae_stitching.saes.encoding import open_codes
 from sae_stitching.saes.sae import read_sae
 
@@ -18,4 +19,4 @@ with job(snakemake) as origin:
             before=params["tokens_before"],
             after=params["tokens_after"],
         )
-    write_passages(passages, snakemake.output[0], **origin)
+    write_record(passages, snakemake.output[0], **origin)

@@ -1,9 +1,10 @@
 """Insert the latents of a pair below θ, and those above, in random orders."""
 
 from job import job
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.random_insertion import random_insertion, write_random_insertion
+from sae_stitching.stitching.random_insertion import random_insertion
 
 with job(snakemake) as origin:
     params = snakemake.params.job
@@ -16,4 +17,4 @@ with job(snakemake) as origin:
             seed=params["seed"],
             label=f"random insertion {snakemake.wildcards.pair}",
         )
-    write_random_insertion(found, snakemake.output[0], **origin)
+    write_record(found, snakemake.output[0], **origin)

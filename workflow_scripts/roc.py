@@ -1,8 +1,9 @@
 """Classify the latents of a pair by their max cosine (Figure 13)."""
 
 from job import job
+from sae_stitching.base.record import write_record
 from sae_stitching.stitching.insertions import load_insertions
-from sae_stitching.stitching.roc import novelty_roc, write_roc
+from sae_stitching.stitching.roc import novelty_roc
 
 with job(snakemake) as origin:
     params = snakemake.params.job
@@ -13,4 +14,4 @@ with job(snakemake) as origin:
         confidence=params["confidence"],
         seed=params["seed"],
     )
-    write_roc(roc, snakemake.output[0], **origin)
+    write_record(roc, snakemake.output[0], **origin)

@@ -2,17 +2,13 @@
 
 from job import job
 from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import load_similarity
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.saes.sae import read_sae
 from sae_stitching.stitching.effects import EvalPair
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.selection_orders import (
-    Selection,
-    insertion_orders,
-    walk,
-    write_selection,
-)
+from sae_stitching.stitching.selection_orders import Selection, insertion_orders, walk
 
 with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
@@ -31,4 +27,4 @@ with job(snakemake) as origin:
         }
     novel = int(subgraphs.novel.sum())
     found = Selection(walks, subgraphs.threshold, novel, n_greedy, n_train_tokens)
-    write_selection(found, snakemake.output[0], **origin)
+    write_record(found, snakemake.output[0], **origin)

@@ -1,8 +1,9 @@
 """Find the connected subgraphs of two SAEs at θ."""
 
 from job import job
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import load_similarity
-from sae_stitching.matching.subgraphs import connected_subgraphs, write_graph, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, write_graph
 from sae_stitching.stitching.threshold import load_threshold_curve
 
 with job(snakemake) as origin:
@@ -13,4 +14,4 @@ with job(snakemake) as origin:
         threshold = curve.best_from(similarity.floor)
     subgraphs = connected_subgraphs(similarity, threshold)
     write_graph(similarity, subgraphs, snakemake.output.graph)
-    write_subgraphs(subgraphs, snakemake.output.subgraphs, **origin)
+    write_record(subgraphs, snakemake.output.subgraphs, **origin)

@@ -1,9 +1,10 @@
 """Walk from one SAE to the next larger one in several orders."""
 
 from job import job
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.stitching.pairs import open_pair
-from sae_stitching.stitching.transition_orders import transition_orders, write_transition_orders
+from sae_stitching.stitching.transition_orders import transition_orders
 
 with job(snakemake) as origin:
     params = snakemake.params.job
@@ -16,4 +17,4 @@ with job(snakemake) as origin:
             seed=params["seed"],
             label=f"orders {snakemake.wildcards.pair}",
         )
-    write_transition_orders(found, snakemake.output[0], **origin)
+    write_record(found, snakemake.output[0], **origin)

@@ -4,12 +4,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers.corpus import write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 from sae_stitching.activations.cache import cache_shard, shard_bounds
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import write_hdf5
 from sae_stitching.text.sources import make_random_model
 from sae_stitching.text.tokens import write_tokens
 
@@ -36,13 +36,8 @@ class FakeModel:
 @pytest.fixture
 def corpus(tmp_path):
     """Write a corpus whose tokens count up: token = sequence * CONTEXT + position."""
-    path = tmp_path / "tokens.h5"
-    with write_hdf5(path, format="tokens", study="test", provenance={}) as file:
-        tokens = np.arange(N_SEQUENCES * CONTEXT, dtype=np.int32).reshape(N_SEQUENCES, CONTEXT)
-        for split in ("train", "eval"):
-            file[f"{split}/tokens"] = tokens
-            file[f"{split}/document"] = np.zeros(N_SEQUENCES, dtype=np.int32)
-    return path
+    tokens = np.arange(N_SEQUENCES * CONTEXT).reshape(N_SEQUENCES, CONTEXT)
+    return write_corpus(tmp_path / "tokens.h5", train=tokens)
 
 
 def cache(corpus, path, shard=0, n_shards=1, model=None, **changes):

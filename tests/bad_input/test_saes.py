@@ -14,12 +14,12 @@ from sae_stitching.stitching.stitched import load_origins
 CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     # SAEs of the study
     (
-        "small.h5: tensor W_dec is missing; delete it and run again",
+        "small.h5: W_dec is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("W_dec")),
         encode,
     ),
     (
-        "small.h5: tensor b_enc is missing; delete it and run again",
+        "small.h5: b_enc is missing; delete it and run again",
         lambda: set_hdf5("small.h5", without("b_enc")),
         encode,
     ),
@@ -29,12 +29,13 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         encode,
     ),
     (
-        "small.h5: W_enc has shape (12, 8), expected (8, 12); delete it and run again",
+        "small.h5: W_enc has shape (12, 8), expected (8, 12) for (d_model, d_sae); delete it and "
+        "run again",
         lambda: set_hdf5("small.h5", replaced("W_enc", np.transpose)),
         encode,
     ),
     (
-        "small.h5: b_enc has shape (11,), expected (12,); delete it and run again",
+        "small.h5: b_enc has shape (11,), expected (12,) for (d_sae); delete it and run again",
         lambda: set_hdf5("small.h5", replaced("b_enc", lambda b: b[1:])),
         encode,
     ),

@@ -31,7 +31,7 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     (
         (
             "tokens.h5: not a readable HDF5 file (Unable to synchronously open file "
-            "(truncated file: eof = 3332, sblock->base_addr = 0, stored_eof = 6664)); delete "
+            "(truncated file: eof = 3352, sblock->base_addr = 0, stored_eof = 6704)); delete "
             "it and run again"
         ),
         lambda: truncate("tokens.h5"),
@@ -270,9 +270,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "insertions.h5: insertions: delta_mse (20,), standard_error (20,), n_active (20,), "
-            "max_cosine (19,) must be one value a latent of the same larger SAE; delete the "
-            "insertions and run again"
+            "insertions.h5: max_cosine has shape (19,), expected (20,) for (d_large); delete it "
+            "and run again"
         ),
         lambda: set_hdf5("insertions.h5", replaced("max_cosine", lambda v: v[1:])),
         classify,

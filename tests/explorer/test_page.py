@@ -334,7 +334,8 @@ def test_ten_thousand_families(browser, tmp_path):
         cosine[:small] = 0.9
         nearest = np.arange(large, dtype=np.int32) % small
         n = np.arange(small, dtype=np.int32)
-        return Similarity(cosine, nearest, cosine[:small], n, n, n, cosine[:small], 0.3)
+        short = cosine[:small]
+        return Similarity(cosine, nearest, n, short, n, n, short, floor=0.3)
 
     parts, *_ = made_up_study(tmp_path, sizes=(10_000, 12_000), families=one_to_one, n_passages=1)
     write_explorer(parts, tmp_path / "large", inline_mb=1)

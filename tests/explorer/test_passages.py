@@ -6,14 +6,10 @@ import torch
 from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_stitching.base.record import write_record
 from sae_stitching.explorer import passages as module
-from sae_stitching.explorer.passages import (
-    load_passages,
-    token_places,
-    top_passages,
-    write_passages,
-)
-from sae_stitching.saes.encoding import StoredCodes
+from sae_stitching.explorer.passages import load_passages, token_places, top_passages
+from sae_stitching.saes.encoding import Codes, StoredCodes
 from sae_stitching.sparse.codes import SparseCodes
 
 
@@ -21,17 +17,9 @@ def stored(dense):
     """Dense codes (token, d_sae) as if they had been read from a file."""
     codes = SparseCodes.from_dense(torch.as_tensor(dense, dtype=torch.float32))
 
-    class File(dict):
-        attrs = {"d_sae": dense.shape[1]}  # noqa: RUF012
-        filename = "codes.h5"
-
-    return StoredCodes(
-        File(
-            indptr=codes.pattern.indptr.numpy(),
-            indices=codes.pattern.indices.numpy().astype(np.int32),
-            values=codes.values.numpy(),
-        )
-    )
+    pattern, indices = codes.pattern, codes.pattern.indices.numpy().astype(np.int32)
+    record = Codes(dense.shape[1], "", pattern.indptr.numpy(), indices, codes.values.numpy())
+    return StoredCodes("codes.h5", record)
 
 
 def places(lengths):
@@ -107,11 +95,11 @@ def test_latents_that_are_never_active():
 def test_files_read_back(tmp_path):
     dense = np.random.default_rng(0).normal(size=(12, 5)).clip(0).astype(np.float32)
     result = top_passages(stored(dense), *places([4, 8]), n_passages=3, before=2, after=1)
-    write_passages(result, tmp_path / "a.h5", study="test", provenance={})
+    write_record(result, tmp_path / "a.h5", study="test", provenance={})
     again = load_passages(tmp_path / "a.h5", study="test")
     for name, value in vars(result).items():
         np.testing.assert_array_equal(getattr(again, name), value)
-    write_passages(again, tmp_path / "b.h5", study="test", provenance={})
+    write_record(again, tmp_path / "b.h5", study="test", provenance={})
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 

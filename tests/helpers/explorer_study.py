@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sae_stitching.base.store import write_hdf5
+from helpers.corpus import write_corpus
 from sae_stitching.explorer.data import PairResults, explorer_parts
 from sae_stitching.explorer.passages import Passages
 from sae_stitching.matching.decoder_similarity import similarity
@@ -22,9 +22,8 @@ def made_up_study(folder: Path, *, sizes=(6, 12), families=None, n_passages=3, s
     """Parts of a study of SAEs of these sizes, and what they were made from."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, len(WORDS), (5, CONTEXT)).astype(np.int32)
-    path = folder / "tokens.h5"
-    with write_hdf5(path, format="tokens", study=STUDY, provenance={}) as file:
-        file["eval/tokens"], file["eval/document"] = tokens, np.array([0, 0, 1, 1, 2])
+    document = np.array([0, 0, 1, 1, 2])
+    path = write_corpus(folder / "tokens.h5", study=STUDY, eval=tokens, document=document)
     saes = {str(size): _passages(rng, size, n_passages) for size in sizes}
     generator = torch.Generator().manual_seed(seed)
     directions = torch.eye(max(max(sizes), 8)) if families is None else None
@@ -60,7 +59,7 @@ def _passages(rng, d_sae, n):
     n_active = rng.integers(1, 50, d_sae)
     # The last latent is never active.
     sequence[-1], position[-1], activation[-1], window[-1], n_active[-1] = -1, -1, 0, 0, 0
-    return Passages(sequence, position, activation, window, n_active, 55, BEFORE)
+    return Passages(sequence, position, activation, n_active, window, 55, BEFORE)
 
 
 def _pair(rng, small, large, compared):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sae_stitching.matching.subgraphs import Subgraphs, write_subgraphs
-from sae_stitching.stitching.insertions import Insertions, write_insertions
+from sae_stitching.base.record import write_record
+from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.stitching.insertions import Insertions
 
 FIGURE = "results/tiny/figures/figure4_32--64.csv"
 LOG = "results/tiny/logs/plot_figure4/32--64.log"
@@ -22,10 +23,10 @@ def write_inputs(folder: Path) -> None:
     where = folder / "results" / "tiny"
     counts, cosines = np.full(64, 9), np.linspace(0, 1, 64, dtype=np.float32)
     insertions = Insertions(DELTA_MSE, np.full(64, 0.1), counts, cosines, 1.0, 0.5, 99)
-    write_insertions(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
+    write_record(insertions, where / "stitching" / "insertions" / "32--64.h5", **origin)
     alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
     subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
-    write_subgraphs(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
+    write_record(subgraphs, where / "subgraphs" / "32--64.h5", **origin)
 
 
 @dataclass

@@ -14,18 +14,19 @@ from helpers.spoiling import write
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.base.record import write_record
 from sae_stitching.formats import find_local
 from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, read_files
 from sae_stitching.matching.decoder_similarity import (
     load_similarity,
 )
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import read_sae, save_sae
 from sae_stitching.saes.training import Trainer
-from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects, load_insertions
 from sae_stitching.stitching.recipe import follow
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.stitched import save_stitched
@@ -90,13 +91,13 @@ def insert(**changes: str) -> None:
     with opened(**changes) as pair:
         saes = {"small": pair.small, "large": pair.large}
         found = load_similarity("similarity.h5", study="test", **saes)
-        write_insertions(insertion_effects(pair, found), "out.h5", **ORIGIN)
+        write_record(insertion_effects(pair, found), "out.h5", **ORIGIN)
 
 
 def group(threshold: float = 0.5) -> None:
     """Rule subgraphs."""
     found = connected_subgraphs(load_similarity("similarity.h5", study="test"), threshold)
-    write_subgraphs(found, "out.h5", **ORIGIN)
+    write_record(found, "out.h5", **ORIGIN)
 
 
 def stitch(**parts: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sae_stitching.activations.shard_file import Shard
 from sae_stitching.activations.shards import ActivationShards, create_activations
-from sae_stitching.base.store import write_hdf5
+from sae_stitching.base.record import create_record
 from torch import Tensor
 
 HOOK, MODEL, STUDY = "blocks.1.hook_resid_pre", "tiny", "test"
@@ -20,11 +21,12 @@ def write_shard(
     position = np.zeros(len(sequence), dtype=np.int32)
     for s in np.unique(sequence):
         position[sequence == s] = np.arange((sequence == s).sum()) + 1
-    with write_hdf5(path, format="activations", study=STUDY, provenance=provenance or {}) as file:
+    with create_record(Shard, path, study=STUDY, provenance=provenance or {}) as file:
         create_activations(file, *activations.shape, dtype)[:] = activations
         file["sequence"], file["position"] = sequence, position
-        origin = {"hook": HOOK, "model": MODEL, "d_model": activations.shape[1], "split": "train"}
-        file.attrs.update({**origin, **attributes})
+        origin = {"hook": HOOK, "model": MODEL, "d_model": activations.shape[1]}
+        place = {"split": "train", "shard": 0, "n_shards": 1, "context": 16}
+        file.attrs.update({**origin, **place, **attributes})
     return Path(path)
 
 

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from helpers.corpus import write_corpus
 from helpers.oracle import random_sae
 from helpers.shards import HOOK, MODEL, write_shard
-from sae_stitching.base.store import write_hdf5
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import (
     load_similarity,
     write_similarity,
 )
-from sae_stitching.matching.subgraphs import connected_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.encoding import encode_shards
 from sae_stitching.saes.sae import read_sae, save_sae
 from sae_stitching.stitching.effects import EvalPair
-from sae_stitching.stitching.insertions import insertion_effects, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import open_pair
 
 D_MODEL, CONTEXT = 8, 16
@@ -49,13 +50,11 @@ def make_study() -> None:
         encode_shards(read_sae(f"{name}.h5"), ["eval.h5"], f"codes_{name}.h5", **ORIGIN)
     compare("small", "large", "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
     with opened() as pair:
         found = insertion_effects(pair, load_similarity("similarity.h5"))
-    write_insertions(found, "insertions.h5", **ORIGIN)
-    with write_hdf5("tokens.h5", format="tokens", **ORIGIN) as file:
-        for split in ("train", "eval"):
-            file[f"{split}/tokens"] = np.full((4, CONTEXT), 65, dtype=np.int32)
+    write_record(found, "insertions.h5", **ORIGIN)
+    write_corpus("tokens.h5", train=np.full((4, CONTEXT), 65))
 
 
 def compare(small: str, large: str, path: str) -> None:

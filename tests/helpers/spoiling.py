@@ -11,10 +11,11 @@ import numpy as np
 from helpers.interrupted_training import small_config
 from helpers.sound_study import ORIGIN, compare
 from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import (
     load_similarity,
 )
-from sae_stitching.matching.subgraphs import connected_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.training import Trainer
 from safetensors.torch import load_file, save_file
 
@@ -131,7 +132,7 @@ def save_dataset(folder: str) -> None:
 def group_of(small: str, large: str) -> None:
     compare(small, large, "similarity.h5")
     found = connected_subgraphs(load_similarity("similarity.h5"), 0.5)
-    write_subgraphs(found, "subgraphs.h5", **ORIGIN)
+    write_record(found, "subgraphs.h5", **ORIGIN)
 
 
 def trained_from(checkpoint: str) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers.oracle import dense_codes, random_sae
 from helpers.shards import write_shards
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.activation_similarity import (
     activation_similarity,
     load_activation_similarity,
-    write_activation_similarity,
 )
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.encoding import StoredCodes, encode_shards, open_codes
@@ -55,7 +55,7 @@ def test_activation_cosines_equal_dense_ones(eval_tokens, tmp_path, monkeypatch)
     silent = (found.large == 4) | (found.small == 2)
     np.testing.assert_array_equal(np.isnan(found.activation_cosine), silent)
     np.testing.assert_array_equal(found.decoder_cosine, cosines.edge_cosine)
-    write_activation_similarity(found, tmp_path / "a.h5", study="test", provenance={})
+    write_record(found, tmp_path / "a.h5", study="test", provenance={})
     read = load_activation_similarity(tmp_path / "a.h5", study="test")
     np.testing.assert_array_equal(read.activation_cosine, found.activation_cosine)
 

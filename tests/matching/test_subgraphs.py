@@ -10,13 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import Similarity, novel_latents, similarity
-from sae_stitching.matching.subgraphs import (
-    connected_subgraphs,
-    load_subgraphs,
-    write_graph,
-    write_subgraphs,
-)
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_graph
 
 
 def from_matrix(cosine, floor):
@@ -24,15 +20,15 @@ def from_matrix(cosine, floor):
     cosine = np.asarray(cosine, dtype=np.float32)
     i, j = np.nonzero(cosine >= np.float32(floor))
     return Similarity(
-        cosine.max(1),
-        cosine.argmax(1).astype(np.int32),
-        cosine.max(0),
-        cosine.argmax(0).astype(np.int32),
-        i.astype(np.int32),
-        j.astype(np.int32),
-        cosine[i, j],
-        floor,
-        cosine,
+        floor=floor,
+        max_cosine_large=cosine.max(1),
+        argmax_large=cosine.argmax(1).astype(np.int32),
+        edge_large=i.astype(np.int32),
+        max_cosine_small=cosine.max(0),
+        argmax_small=cosine.argmax(0).astype(np.int32),
+        edge_small=j.astype(np.int32),
+        edge_cosine=cosine[i, j],
+        cosine=cosine,
     )
 
 
@@ -148,7 +144,7 @@ def test_a_file_gives_back_the_subgraphs(tmp_path):
     result = connected_subgraphs(from_matrix([[0.9, 0.1], [0.2, 0.5], [0.0, 0.0]], 0.1), 0.5)
     paths = tmp_path / "subgraphs" / "2--3.h5", tmp_path / "again.h5"
     for path in paths:
-        write_subgraphs(result, path, study="test", provenance={})
+        write_record(result, path, study="test", provenance={})
     loaded = load_subgraphs(paths[0], study="test")
     np.testing.assert_array_equal(loaded.component_small, [0, 1])
     np.testing.assert_array_equal(loaded.component_large, [0, 1, -1])

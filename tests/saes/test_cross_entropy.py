@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.corpus import write_corpus
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import write_hdf5
 from sae_stitching.saes.cross_entropy import cross_entropies, eval_sequences
 from sae_stitching.saes.sae import SAE
 from sae_stitching.text.sources import make_random_model
@@ -118,9 +118,8 @@ def test_nothing_to_predict(model, tokens):
 
 @pytest.mark.parametrize(("wanted", "chosen"), [(1, [0]), (40, [0, 8, 15]), (999, list(range(16)))])
 def test_eval_sequences_stand_at_equal_distances(tmp_path, wanted, chosen):
-    tokens = np.arange(16 * 15, dtype=np.int32).reshape(16, 15)
-    with write_hdf5(tmp_path / "t.h5", format="tokens", study="test", provenance={}) as file:
-        file["eval/tokens"] = tokens
+    tokens = np.arange(16 * 15).reshape(16, 15)
+    write_corpus(tmp_path / "t.h5", eval=tokens, train=tokens[:1])
     found = eval_sequences(tmp_path / "t.h5", wanted, study="test")
     assert found.dtype == torch.int64
     np.testing.assert_array_equal(found, tokens[chosen])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers.corpus import write_corpus
 from helpers.interrupted_training import small_config, taken_up_and_whole
 from helpers.pre_activations import DTYPES, many_values
 from helpers.products import PATHS, products
@@ -21,7 +22,6 @@ from helpers.trainings import (
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
-from sae_stitching.base.store import write_hdf5
 from sae_stitching.saes.sae import fingerprint
 from sae_stitching.saes.training import Objective, Trainer
 from sae_stitching.sparse import active as selection
@@ -184,10 +184,7 @@ def test_activations_are_those_of_a_cpu(tmp_path, point):
               "context": context, "seed": 0}  # fmt: skip
     make_random_model(source, tmp_path / "model")
     tokens = torch.randint(0, 256, (7, context), generator=torch.Generator().manual_seed(0))
-    corpus = tmp_path / "tokens.h5"
-    with write_hdf5(corpus, format="tokens", study="test", provenance={}) as file:
-        file["train/tokens"] = tokens.int().numpy()
-        file["train/document"] = torch.zeros(7, dtype=torch.int32).numpy()
+    corpus = write_corpus(tmp_path / "tokens.h5", train=tokens.numpy())
     cached = {}
     for device in ("cpu", "cuda"):
         model = LanguageModel(

@@ -202,7 +202,7 @@ WRONG = {
     ),
     "W_dec dimensions": (
         lambda sae: replace(sae, W_dec=sae.W_dec[0]),
-        "W_dec has shape (5,)",
+        "W_dec has shape (5,), expected (",
     ),
     "W_enc nan": (lambda sae: spoil(sae, "W_enc"), "W_enc is not finite at [2, 1]"),
     "W_dec inf": (
@@ -254,7 +254,7 @@ def test_a_missing_tensor_is_named(tmp_path, load, name):
     path = save(make(0, "relu"), tmp_path / "9.h5")
     with h5py.File(path, "r+") as file:
         del file[name]
-    with pytest.raises(StudyError, match=f"{path}: tensor {name} is missing"):
+    with pytest.raises(StudyError, match=f"{path}: {name} is missing"):
         load(path)
 
 

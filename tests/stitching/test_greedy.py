@@ -7,6 +7,7 @@ from helpers.stitching_cases import cases, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.sae import SAE
 from sae_stitching.stitching.effects import EvalPair
@@ -18,7 +19,6 @@ from sae_stitching.stitching.selection_orders import (
     insertion_orders,
     load_selection,
     walk,
-    write_selection,
 )
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
@@ -183,7 +183,7 @@ def test_a_selection_reads_back(tmp_path):
     orders, n_greedy = insertion_orders(case.pair, similarity_of(case))
     walks = {name: walk(case.pair, order) for name, order in orders.items()}
     found = Selection(walks, 0.5, 6, n_greedy, 23)
-    write_selection(found, tmp_path / "s.h5", study="test", provenance={})
+    write_record(found, tmp_path / "s.h5", study="test", provenance={})
     read = load_selection(tmp_path / "s.h5", study="test")
     for name in ORDERS:
         for dataset in ("latents", "mse", "l0"):

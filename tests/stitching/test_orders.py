@@ -6,19 +6,12 @@ import torch
 from helpers.stitching_cases import cases, make_case, thresholds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_stitching.base.record import write_record
 from sae_stitching.stitching import orders as orders_module
 from sae_stitching.stitching.effects import Operations, cumulative_effects, independent_effects
 from sae_stitching.stitching.orders import OrderSums
-from sae_stitching.stitching.random_insertion import (
-    load_random_insertion,
-    random_insertion,
-    write_random_insertion,
-)
-from sae_stitching.stitching.transition_orders import (
-    load_transition_orders,
-    transition_orders,
-    write_transition_orders,
-)
+from sae_stitching.stitching.random_insertion import load_random_insertion, random_insertion
+from sae_stitching.stitching.transition_orders import load_transition_orders, transition_orders
 from sae_stitching.stitching.transitions import (
     DROP,
     INSERT,
@@ -112,11 +105,11 @@ def test_files_read_back(tmp_path):
     case, subgraphs = case_with_all_phases()
     origin = {"study": "test", "provenance": {}}
     found = random_insertion(case.pair, subgraphs.novel, n_orders=2, seed=0)
-    write_random_insertion(found, tmp_path / "random.h5", **origin)
+    write_record(found, tmp_path / "random.h5", **origin)
     read = load_random_insertion(tmp_path / "random.h5", study="test")
     np.testing.assert_array_equal(read.reconstruction, found.reconstruction)
     orders = transition_orders(case.pair, subgraphs, n_orders=2, seed=0)
-    write_transition_orders(orders, tmp_path / "orders.h5", **origin)
+    write_record(orders, tmp_path / "orders.h5", **origin)
     read = load_transition_orders(tmp_path / "orders.h5", study="test")
     for name in ("kind", "given", "gain", "random"):
         np.testing.assert_array_equal(getattr(read, name), getattr(orders, name))

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 from helpers.shards import HOOK, write_shards
+from sae_stitching.base.record import write_record
 from sae_stitching.matching.decoder_similarity import load_similarity, write_similarity
-from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs, write_subgraphs
+from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, save_sae
-from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
+from sae_stitching.stitching.insertions import insertion_effects, load_insertions
 from sae_stitching.stitching.pairs import open_pair
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.swaps import swap_effects
@@ -83,10 +84,10 @@ def family(tmp_path_factory):
     write_similarity(saes["small"], saes["large"], folder / "similarity.h5", **options, **ORIGIN)
     similarity = load_similarity(folder / "similarity.h5", study="test")
     subgraphs = connected_subgraphs(similarity, 0.7)
-    write_subgraphs(subgraphs, folder / "subgraphs.h5", **ORIGIN)
+    write_record(subgraphs, folder / "subgraphs.h5", **ORIGIN)
     with open_pair(files, study="test") as pair:
         found = insertion_effects(pair, similarity)
-    write_insertions(found, folder / "insertions.h5", **ORIGIN)
+    write_record(found, folder / "insertions.h5", **ORIGIN)
     return SimpleNamespace(
         **saes,
         x=x,

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sae_stitching.base.errors import StudyError
+from sae_stitching.base.record import write_record
 from sae_stitching.stitching import roc as roc_module
 from sae_stitching.stitching.insertions import Insertions
-from sae_stitching.stitching.roc import bootstrap_auc, load_roc, novelty_roc, write_roc
+from sae_stitching.stitching.roc import bootstrap_auc, load_roc, novelty_roc
 from sklearn.metrics import roc_auc_score
 
 NO_INTERVAL = {"bootstrap_samples": 0, "confidence": 0.95, "seed": 0}
@@ -148,7 +149,7 @@ def test_one_class_is_undefined_with_a_warning(caplog, tmp_path, delta, n_active
     assert roc.fpr.size == roc.tpr.size == roc.thresholds.size == 0
     assert np.isnan([roc.auc, roc.auc_low, roc.auc_high, roc.theta_best, *roc.at(0.5)]).all()
     assert roc.n_never_active == n_active.count(0)
-    write_roc(roc, tmp_path / "roc.h5", study="tiny", provenance={})
+    write_record(roc, tmp_path / "roc.h5", study="tiny", provenance={})
     back = load_roc(tmp_path / "roc.h5")
     assert not back.defined
     assert np.isnan(back.auc)
@@ -158,7 +159,7 @@ def test_one_class_is_undefined_with_a_warning(caplog, tmp_path, delta, n_active
 def test_file_reads_back_and_is_the_same_bytes(tmp_path):
     roc = roc_of(*latents(), bootstrap_samples=20, confidence=0.95, seed=0)
     for name in ("a.h5", "b.h5"):
-        write_roc(roc, tmp_path / name, study="tiny", provenance={"seed": 0})
+        write_record(roc, tmp_path / name, study="tiny", provenance={"seed": 0})
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     back = load_roc(tmp_path / "a.h5")
     for name in vars(roc):

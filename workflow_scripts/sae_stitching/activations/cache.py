@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-import h5py
 import numpy as np
 
+from sae_stitching.activations.shard_file import Shard
 from sae_stitching.activations.shards import create_activations
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import create_record, open_record
+from sae_stitching.text.token_file import Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +94,8 @@ def cache_shard(
     import torch
 
     first = int(skip_first_position)
-    with read_hdf5(tokens_path, format="tokens", study=study) as tokens_file:
-        tokens = cast(h5py.Dataset, tokens_file[f"{split}/tokens"])
+    with open_record(Tokens, tokens_path, study=study) as corpus:
+        tokens = getattr(corpus, split).tokens
         n_sequences, context = tokens.shape
         if n_shards > n_sequences:
             raise StudyError(
@@ -108,7 +109,7 @@ def cache_shard(
         n_tokens = (stop - start) * per_sequence
         label = f"cache {split} {shard + 1}/{n_shards}"
         progress = Progress(n_tokens, label)
-        with write_hdf5(path, format="activations", study=study, provenance=provenance) as file:
+        with create_record(Shard, path, study=study, provenance=provenance) as file:
             attributes = {
                 "hook": model.hook,
                 "model": model_name,

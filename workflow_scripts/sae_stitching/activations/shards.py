@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sae_stitching.activations.shard_file import Shard
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import Dataset, read_hdf5
+from sae_stitching.base.record import open_record
+from sae_stitching.base.store import Dataset
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -162,17 +164,11 @@ class ActivationShards:
         lengths, origins = [], []
         digest = hashlib.sha256()
         for path in self.paths:
-            with read_hdf5(path, format="activations", study=study) as file:
-                lengths.append(len(file["activations"]))
-                digest.update(f"{lengths[-1]} {file.attrs['provenance']}".encode())
-                origins.append(
-                    (
-                        str(file.attrs["hook"]),
-                        str(file.attrs["model"]),
-                        int(file.attrs["d_model"]),
-                        _commits(file.attrs["provenance"]),
-                    )
-                )
+            with open_record(Shard, path, study=study) as shard:
+                lengths.append(len(shard.activations))
+                digest.update(f"{lengths[-1]} {shard.provenance}".encode())
+                commits = _commits(shard.provenance)
+                origins.append((shard.hook, shard.model, shard.d_model, commits))
             if origins[-1] != origins[0]:
                 raise StudyError(
                     f"{path}: activations of {_described(origins[-1])}, but {self.paths[0]} has "
@@ -186,10 +182,10 @@ class ActivationShards:
     def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
         """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
         for path, start in zip(self.paths, self.starts, strict=False):
-            with read_hdf5(path, format="activations") as file:
-                sequence = torch.from_numpy(file["sequence"][...].astype(np.int64))
+            with open_record(Shard, path) as shard:
+                sequence = torch.from_numpy(shard.sequence[...].astype(np.int64))
                 for rows in _whole_sequences(sequence, n_tokens):
-                    activations = torch.from_numpy(file["activations"][rows]).float()
+                    activations = torch.from_numpy(shard.activations[rows]).float()
                     yield Block(int(start) + rows.start, activations, sequence[rows])
 
     def first(self, n_tokens: int) -> tuple[Tensor, Tensor]:
@@ -333,8 +329,8 @@ class ShuffledBatches:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Dataset]:
-    with read_hdf5(path, format="activations") as file:
-        dataset = file["activations"]
+    with open_record(Shard, path) as shard:
+        dataset = shard.activations
         chunks = (min(READ_ROWS, len(dataset)), dataset.shape[1])
         n_filters = dataset.id.get_create_plist().get_nfilters()
         if dataset.chunks != chunks or not dataset.fletcher32 or n_filters != 1:

@@ -25,8 +25,6 @@ from sae_stitching.base.errors import StudyError, WriteError, error_number, unre
 # Files are handed out as Any: by h5py's own types whatever is read from one may be a group, a
 # dataset, a type or nothing, which every reader would have to tell apart again.
 
-FORMAT_VERSION = 1
-
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -74,7 +72,12 @@ def _remedy(error: Exception, folder: Path) -> str:
 
 @contextmanager
 def write_hdf5(
-    path: str | Path, *, format: str, study: str, provenance: Mapping[str, Any]
+    path: str | Path,
+    *,
+    format: str,
+    version: int = 1,
+    study: str,
+    provenance: Mapping[str, Any],
 ) -> Iterator[Any]:
     """Write an HDF5 file under a temporary name, reopen it to check it, then rename it.
 
@@ -84,6 +87,8 @@ def write_hdf5(
         Where the file ends up.
     format
         What the file holds, e.g. ``"sae"``.
+    version
+        Of the format.
     study
         Name of the study that it belongs to.
     provenance
@@ -97,7 +102,7 @@ def write_hdf5(
     with replacing(path) as temporary:
         with _Writer(temporary, "w", libver=_LIBVER) as file:
             file.attrs["format"] = format
-            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["format_version"] = version
             file.attrs["study"] = study
             file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
             yield file
@@ -109,15 +114,17 @@ def write_hdf5(
 
 
 @contextmanager
-def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Iterator[Any]:
+def read_hdf5(
+    path: str | Path, *, format: str, versions: range = range(1, 2), study: str | None = None
+) -> Iterator[Any]:
     """Open an HDF5 file of the study for reading, and check what it is.
 
     Raises
     ------
     StudyError
-        If the file is missing, damaged, of another format or format version, or of another
-        study than `study` (where one is given). Also when a dataset or attribute is looked up
-        that the file lacks, or data are read that are damaged.
+        If the file is missing, damaged, of another format or of none of the format versions, or of
+        another study than `study` (where one is given). Also when a dataset or attribute is looked
+        up that the file lacks, or data are read that are damaged.
     """
     try:
         file = _Reader(path, "r")
@@ -140,16 +147,15 @@ def read_hdf5(path: str | Path, *, format: str, study: str | None = None) -> Ite
                 f"{path}: holds {found!r}, expected {format!r}; is it the file of another rule?"
             )
         version = int(file.attrs.get("format_version", 0))
-        if version > FORMAT_VERSION:
-            raise StudyError(
-                f"{path}: format version {version}, this code reads {FORMAT_VERSION}; a newer "
-                "version of the workflow wrote it: update this one, or work in another folder"
+        if version not in versions:
+            remedy = (
+                "a newer version of the workflow wrote it: update this one, or work in another "
+                "folder"
+                if version > versions[-1]
+                else "delete it and run again"
             )
-        if version != FORMAT_VERSION:
-            raise StudyError(
-                f"{path}: format version {version}, this code reads {FORMAT_VERSION}; "
-                "delete it and run again"
-            )
+            known = " to ".join(map(str, sorted({versions[0], versions[-1]})))
+            raise StudyError(f"{path}: format version {version}, this code reads {known}; {remedy}")
         if study is not None and file.attrs.get("study") != study:
             raise StudyError(
                 f"{path}: belongs to study {file.attrs.get('study')!r}, expected {study!r}; "
@@ -180,6 +186,10 @@ class _Writer(h5py.File):
     def __setitem__(self, name: Any, obj: Any) -> None:
         self.create_dataset(name, data=obj)
 
+    def attributes(self, group: str) -> Any:
+        """Attributes of a group, which is made where it is missing."""
+        return self.require_group(group).attrs
+
 
 class _Reader(h5py.File):
     """An HDF5 file that names itself in every complaint."""
@@ -191,8 +201,13 @@ class _Reader(h5py.File):
 
     @property
     def attrs(self) -> Any:
-        attributes = _Attributes(self)
-        attributes.path = self.filename
+        return self.attributes("/")
+
+    def attributes(self, group: str) -> Any:
+        """Attributes of a group, which name file and group in every complaint."""
+        with _naming(lambda: (self.filename, group)):
+            attributes = _Attributes(self if group == "/" else super().__getitem__(group))
+        attributes.path, attributes.group = self.filename, group
         return attributes
 
 
@@ -272,10 +287,10 @@ def _read_whole(descriptor: int, arrays: tuple[np.ndarray, ...], start: int) -> 
 
 
 class _Attributes(h5py.AttributeManager):
-    path = ""
+    path = group = ""
 
     def __getitem__(self, name: Any) -> Any:
-        with _naming(lambda: (self.path, f"attribute {name}")):
+        with _naming(lambda: (self.path, f"attribute {f'{self.group}/{name}'.lstrip('/')}")):
             return super().__getitem__(name)
 
     def get(self, name: Any, default: Any = None) -> Any:

@@ -35,12 +35,14 @@ from typing import Any
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, replacing
+from sae_stitching.base.record import open_record
+from sae_stitching.base.store import replacing
 from sae_stitching.explorer.passages import Passages
 from sae_stitching.matching.decoder_similarity import Similarity
 from sae_stitching.matching.subgraphs import Subgraphs
 from sae_stitching.stitching.insertions import Insertions
 from sae_stitching.stitching.swaps import Swaps
+from sae_stitching.text.token_file import Tokens
 
 ASSETS = Path(__file__).with_name("page")
 """Folder of the page's own files."""
@@ -111,8 +113,8 @@ def explorer_parts(
         Latents of another SAE that are listed as nearest.
     """
     numbers = {name: number for number, name in enumerate(saes)}
-    with read_hdf5(tokens_path, format="tokens", study=about["study"]) as file:
-        tokens, document = file["eval/tokens"][...], file["eval/document"][...]
+    with open_record(Tokens, tokens_path, study=about["study"]) as corpus:
+        tokens, document = corpus.eval.tokens[...], corpus.eval.document[...]
     windows = {name: _token_windows(passages, tokens) for name, passages in saes.items()}
     used = np.unique(np.concatenate([window.ravel() for window in windows.values()]))
     used = used[used >= 0]

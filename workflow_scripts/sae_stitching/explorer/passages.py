@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.activations.shard_file import Shard
+from sae_stitching.base.record import loader, open_record, record, stored
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float32, Int, Int32, Int64
 
     from sae_stitching.saes.encoding import StoredCodes
 
@@ -21,32 +20,28 @@ if TYPE_CHECKING:
 _BLOCK_TOKENS = 1 << 15
 
 
-@dataclass(frozen=True)
+@record("passages", "passages/<sae>.h5")
 class Passages:
-    """The most active tokens of every latent, the strongest first, one a sequence at most.
+    """The most active tokens of every latent, the strongest first, one a sequence at most."""
 
-    Attributes
-    ----------
-    sequence, position : (d_sae, passage) int32
-        Place of the token in the eval split; −1 where the latent is active in fewer sequences.
-    activation : (d_sae, passage) float32
-        Activation on that token; 0 where there is none.
-    window : (d_sae, passage, before + 1 + after) float32
-        Activations on the tokens around it, which is at `before`; 0 beyond the sequence.
-    n_active : (d_sae) int64
-        Eval tokens on which the latent is active.
-    n_tokens : int
-        Eval tokens.
-    before : int
-    """
+    sequence: Int32[np.ndarray, "d_sae passage"]
+    """Sequence of the token in the eval split; −1 where the latent is active in fewer sequences."""
+    position: Int32[np.ndarray, "d_sae passage"]
+    """Place of the token in its sequence; −1 where there is none."""
+    activation: Float32[np.ndarray, "d_sae passage"]
+    """Activation on that token; 0 where there is none."""
+    n_active: Int64[np.ndarray, " d_sae"] = stored(unit="tokens")
+    """Eval tokens on which the latent is active."""
+    # Mostly zeros.
+    window: Float32[np.ndarray, "d_sae passage window"] = stored(compression="gzip")
+    """Activations on the tokens around it, which is at `before`; 0 beyond the sequence."""
+    n_tokens: int = stored(unit="tokens")
+    """Eval tokens."""
+    before: int = stored(unit="tokens")
+    """Tokens of the window that come before the one that it is about."""
 
-    sequence: Int[np.ndarray, "d_sae passage"]
-    position: Int[np.ndarray, "d_sae passage"]
-    activation: Float[np.ndarray, "d_sae passage"]
-    window: Float[np.ndarray, "d_sae passage window"]
-    n_active: Int[np.ndarray, " d_sae"]
-    n_tokens: int
-    before: int
+
+load_passages = loader("load_passages", Passages)
 
 
 def token_places(
@@ -55,9 +50,9 @@ def token_places(
     """Sequence and position of every eval token, from the activation shards."""
     sequence, position = [], []
     for path in paths:
-        with read_hdf5(path, format="activations", study=study) as file:
-            sequence.append(file["sequence"][...])
-            position.append(file["position"][...])
+        with open_record(Shard, path, study=study) as shard:
+            sequence.append(shard.sequence[...])
+            position.append(shard.position[...])
     return np.concatenate(sequence), np.concatenate(position)
 
 
@@ -117,8 +112,8 @@ def top_passages(
         found["sequence"],
         found["position"],
         strength,
-        window,
         n_active,
+        window,
         len(sequence),
         before,
     )
@@ -189,27 +184,3 @@ def _windows(
         if len(key):
             window[mine] = np.where(inside & (key[at] == wanted), activation[at], 0)
     return window
-
-
-def write_passages(
-    passages: Passages, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``passages/<sae>.h5``."""
-    with write_hdf5(path, format="passages", study=study, provenance=provenance) as file:
-        for name in ("sequence", "position", "activation", "n_active"):
-            file[name] = getattr(passages, name)
-        # Mostly zeros.
-        file.create_dataset("window", data=passages.window, compression="gzip")
-        file.attrs["n_tokens"] = passages.n_tokens
-        file.attrs["before"] = passages.before
-
-
-def load_passages(path: str | Path, *, study: str | None = None) -> Passages:
-    """Read ``passages/<sae>.h5``."""
-    names = ("sequence", "position", "activation", "window", "n_active")
-    with read_hdf5(path, format="passages", study=study) as file:
-        return Passages(
-            *(file[name][...] for name in names),
-            n_tokens=int(file.attrs["n_tokens"]),
-            before=int(file.attrs["before"]),
-        )

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record
 from sae_stitching.matching.decoder_similarity import Similarity
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float32, Float64, Int32
 
     from sae_stitching.saes.encoding import StoredCodes
     from sae_stitching.sparse.codes import SparseCodes
 
 
-@dataclass(frozen=True)
+@record("activation_similarity", "similarity/activations/<pair>.h5")
 class ActivationSimilarity:
-    """Decoder cosine and activation cosine of pairs of latents, one of each SAE.
+    """Decoder cosine and activation cosine of pairs of latents, one of each SAE."""
 
-    Attributes
-    ----------
-    large, small : (pair) int32
-        The latents.
-    decoder_cosine : (pair) float32
-    activation_cosine : (pair) float64
-        Σ_t f1_ti f0_tj / (‖f1_i‖ ‖f0_j‖) over the eval tokens; NaN where one never fires.
-    """
-
-    large: Int[np.ndarray, " pair"]
-    small: Int[np.ndarray, " pair"]
-    decoder_cosine: Float[np.ndarray, " pair"]
-    activation_cosine: Float[np.ndarray, " pair"]
+    large: Int32[np.ndarray, " edge"]
+    """Latents of the larger SAE."""
+    small: Int32[np.ndarray, " edge"]
+    """Latents of the smaller SAE."""
+    decoder_cosine: Float32[np.ndarray, " edge"]
+    """Of their decoder directions."""
+    activation_cosine: Float64[np.ndarray, " edge"]
+    """Σ_t f1_ti f0_tj / (‖f1_i‖ ‖f0_j‖) over the eval tokens; NaN where one never fires."""
 
 
 def activation_similarity(
@@ -70,34 +61,4 @@ def activation_similarity(
     )
 
 
-def write_activation_similarity(
-    found: ActivationSimilarity, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``similarity/activations/<small>--<large>.h5``."""
-    with write_hdf5(
-        path, format="activation_similarity", study=study, provenance=provenance
-    ) as file:
-        for name, values in vars(found).items():
-            file[name] = values
-
-
-def load_activation_similarity(
-    path: str | Path, *, study: str | None = None
-) -> ActivationSimilarity:
-    """Read ``similarity/activations/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    names = ("large", "small", "decoder_cosine", "activation_cosine")
-    with read_hdf5(path, format="activation_similarity", study=study) as file:
-        return ActivationSimilarity(*(file[name][...] for name in names))
+load_activation_similarity = loader("load_activation_similarity", ActivationSimilarity)

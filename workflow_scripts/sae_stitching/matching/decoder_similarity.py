@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored, write_record
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Float32, Int32
     from torch import Tensor
 
     from sae_stitching.saes.sae import SAE, Decoder
@@ -27,36 +26,36 @@ _BLOCK = 2048
 _SIDES = {"small": "smaller", "large": "larger"}
 
 
-@dataclass(frozen=True)
+@record("similarity", "similarity/<pair>.h5")
 class Similarity:
     """Greatest cosines both ways, and all pairs of latents at or above a floor.
 
     A latent whose decoder direction is zero has cosine 0 to all. Of equal cosines the latent
     with the lowest number is the argmax.
-
-    Attributes
-    ----------
-    max_cosine_large, max_cosine_small : (d_large), (d_small) float32
-        Greatest cosine of each latent to any latent of the other dictionary.
-    argmax_large, argmax_small : int32
-        The latent of the other dictionary that has it.
-    edge_large, edge_small : (edge) int32
-        Pairs with cosine ≥ floor, ordered by `edge_large`, then `edge_small`.
-    edge_cosine : (edge) float32
-    floor : float
-    cosine : (d_large, d_small) float32 or None
-        The whole matrix, where it was asked for.
     """
 
-    max_cosine_large: Float[np.ndarray, " d_large"]
-    argmax_large: Int[np.ndarray, " d_large"]
-    max_cosine_small: Float[np.ndarray, " d_small"]
-    argmax_small: Int[np.ndarray, " d_small"]
-    edge_large: Int[np.ndarray, " edge"]
-    edge_small: Int[np.ndarray, " edge"]
-    edge_cosine: Float[np.ndarray, " edge"]
-    floor: float
-    cosine: Float[np.ndarray, "d_large d_small"] | None = None
+    floor: float = stored(kw_only=True)
+    """Cosine from which on a pair is kept as an edge."""
+    large_fingerprint: str = stored(kw_only=True, default="")
+    """SHA-256 of the larger SAE, empty where only decoder directions were compared."""
+    small_fingerprint: str = stored(kw_only=True, default="")
+    """SHA-256 of the smaller SAE."""
+    max_cosine_large: Float32[np.ndarray, " d_large"]
+    """Greatest cosine of each latent of the larger SAE to any of the smaller."""
+    argmax_large: Int32[np.ndarray, " d_large"]
+    """The latent of the smaller SAE that has it."""
+    edge_large: Int32[np.ndarray, " edge"] = stored(name="edges/large")
+    """Latents of the larger SAE in the pairs with cosine ≥ floor, ascending."""
+    max_cosine_small: Float32[np.ndarray, " d_small"]
+    """Greatest cosine of each latent of the smaller SAE to any of the larger."""
+    argmax_small: Int32[np.ndarray, " d_small"]
+    """The latent of the larger SAE that has it."""
+    edge_small: Int32[np.ndarray, " edge"] = stored(name="edges/small")
+    """Latents of the smaller SAE in these pairs, ascending for each of the larger."""
+    edge_cosine: Float32[np.ndarray, " edge"] = stored(name="edges/cosine")
+    """Cosines of these pairs."""
+    cosine: Float32[np.ndarray, "d_large d_small"] | None = None
+    """The whole matrix, where it was asked for."""
 
     def check_sizes(self, d_small: int, d_large: int) -> None:
         """Raise StudyError unless these are the numbers of latents of the two SAEs."""
@@ -154,15 +153,15 @@ def similarity(
         edges.append(_by_row(found))
     edge_large, edge_small, cosine = (np.concatenate(part) for part in zip(*edges, strict=True))
     return Similarity(
-        best_large,
-        argmax_large,
-        best_small,
-        argmax_small,
-        edge_large,
-        edge_small,
-        cosine,
-        floor,
-        matrix,
+        floor=floor,
+        max_cosine_large=best_large,
+        argmax_large=argmax_large,
+        edge_large=edge_large,
+        max_cosine_small=best_small,
+        argmax_small=argmax_small,
+        edge_small=edge_small,
+        edge_cosine=cosine,
+        cosine=matrix,
     )
 
 
@@ -219,18 +218,15 @@ def write_similarity(
     from sae_stitching.saes.sae import fingerprint
 
     keep = 4 * large.d_sae * small.d_sae <= full_matrix_mb * 1e6
-    result = similarity(small.W_dec, large.W_dec, floor=floor, keep=keep)
-    with write_hdf5(path, format="similarity", study=study, provenance=provenance) as file:
-        file.attrs["floor"] = floor
-        file.attrs["large_fingerprint"] = fingerprint(large)
-        file.attrs["small_fingerprint"] = fingerprint(small)
-        for side in ("large", "small"):
-            file[f"max_cosine_{side}"] = getattr(result, f"max_cosine_{side}")
-            file[f"argmax_{side}"] = getattr(result, f"argmax_{side}")
-            file[f"edges/{side}"] = getattr(result, f"edge_{side}")
-        file["edges/cosine"] = result.edge_cosine
-        if result.cosine is not None:
-            file["cosine"] = result.cosine
+    result = replace(
+        similarity(small.W_dec, large.W_dec, floor=floor, keep=keep),
+        large_fingerprint=fingerprint(large),
+        small_fingerprint=fingerprint(small),
+    )
+    write_record(result, path, study=study, provenance=provenance)
+
+
+_load = loader("load_similarity", Similarity)
 
 
 def load_similarity(
@@ -256,27 +252,17 @@ def load_similarity(
     StudyError
         If the file is missing, damaged, of another format, of another study or of other SAEs.
     """
-    with read_hdf5(path, format="similarity", study=study) as file:
-        for side, sae in (("small", small), ("large", large)):
-            if sae is None:
-                continue
-            from sae_stitching.saes.sae import fingerprint
+    found = _load(path, study=study)
+    for side, sae in (("small", small), ("large", large)):
+        if sae is None:
+            continue
+        from sae_stitching.saes.sae import fingerprint
 
-            if file.attrs[f"{side}_fingerprint"] != fingerprint(sae):
-                raise StudyError(
-                    f"{path}: the {_SIDES[side]} SAE was another one; delete it and run again"
-                )
-        return Similarity(
-            file["max_cosine_large"][...],
-            file["argmax_large"][...],
-            file["max_cosine_small"][...],
-            file["argmax_small"][...],
-            file["edges/large"][...],
-            file["edges/small"][...],
-            file["edges/cosine"][...],
-            float(file.attrs["floor"]),
-            file["cosine"][...] if "cosine" in file else None,
-        )
+        if getattr(found, f"{side}_fingerprint") != fingerprint(sae):
+            raise StudyError(
+                f"{path}: the {_SIDES[side]} SAE was another one; delete it and run again"
+            )
+    return found
 
 
 def novel_latents(

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5, replacing, write_hdf5
+from sae_stitching.base.record import loader, record
+from sae_stitching.base.store import replacing
 from sae_stitching.matching.decoder_similarity import Similarity
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
+    from jaxtyping import Bool, Int32
 
 
-@dataclass(frozen=True)
+@record("subgraphs", "subgraphs/<pair>.h5")
 class Subgraphs:
     """Connected subgraphs of the bipartite graph with an edge where cosine ≥ θ.
 
-    Attributes
-    ----------
-    component_small, component_large : (d_small), (d_large) int32
-        Subgraph of each latent, −1 where it stands alone. Subgraphs are numbered in the order of
-        their first latent in the smaller SAE. A latent of the larger SAE that stands alone is
-        novel.
-    threshold : float
-        θ.
-    n_components : int
+    Subgraphs are numbered in the order of their first latent in the smaller SAE.
     """
 
-    component_small: Int[np.ndarray, " d_small"]
-    component_large: Int[np.ndarray, " d_large"]
+    component_small: Int32[np.ndarray, " d_small"]
+    """Subgraph of each latent of the smaller SAE, −1 where it stands alone."""
+    component_large: Int32[np.ndarray, " d_large"]
+    """Subgraph of each latent of the larger SAE, −1 where it stands alone, which is novel."""
     threshold: float
+    """θ."""
     n_components: int
+    """Number of subgraphs."""
 
     @property
     def novel(self) -> Bool[np.ndarray, " d_large"]:
@@ -95,39 +90,7 @@ def _linked(similarity: Similarity, threshold: float) -> Bool[np.ndarray, " edge
     return similarity.edge_cosine >= np.float32(threshold)
 
 
-def write_subgraphs(
-    subgraphs: Subgraphs, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``subgraphs/<small>--<large>.h5``."""
-    with write_hdf5(path, format="subgraphs", study=study, provenance=provenance) as file:
-        file["component_small"] = subgraphs.component_small
-        file["component_large"] = subgraphs.component_large
-        file.attrs["threshold"] = subgraphs.threshold
-        file.attrs["n_components"] = subgraphs.n_components
-
-
-def load_subgraphs(path: str | Path, *, study: str | None = None) -> Subgraphs:
-    """Read ``subgraphs/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="subgraphs", study=study) as file:
-        return Subgraphs(
-            file["component_small"][...],
-            file["component_large"][...],
-            float(file.attrs["threshold"]),
-            int(file.attrs["n_components"]),
-        )
+load_subgraphs = loader("load_subgraphs", Subgraphs)
 
 
 _GRAPHML = """<?xml version="1.0" encoding="UTF-8"?>

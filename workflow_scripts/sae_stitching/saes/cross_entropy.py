@@ -15,8 +15,9 @@ import numpy as np
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
-from sae_stitching.base.store import read_hdf5
+from sae_stitching.base.record import open_record
 from sae_stitching.saes.sae import SAE
+from sae_stitching.text.token_file import Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,8 @@ def eval_sequences(path: str | Path, n_tokens: int, *, study: str) -> "torch.Ten
     """
     import torch
 
-    with read_hdf5(path, format="tokens", study=study) as file:
-        tokens = file["eval/tokens"][...]
+    with open_record(Tokens, path, study=study) as corpus:
+        tokens = corpus.eval.tokens[...]
     n = min(len(tokens), -(-n_tokens // tokens.shape[1]))
     chosen = np.linspace(0, len(tokens) - 1, n).round().astype(int)
     return torch.from_numpy(tokens[chosen].astype(np.int64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,9 +13,28 @@ import torch
 from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import create_record, open_record, record
 from sae_stitching.saes.sae import SAE, Decoder, fingerprint
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int32, Int64
+
+
+@record("codes", "codes/<sae>.h5")
+class Codes:
+    """Activations of all latents on the eval tokens, in CSR form, the tokens in their order."""
+
+    d_sae: int
+    """Latents of the SAE."""
+    sae_fingerprint: str
+    """Of the SAE."""
+    indptr: Int64[np.ndarray, " token+1"]
+    """Where each token's entries begin."""
+    indices: Int32[np.ndarray, " entry"]
+    """Active latents of each token."""
+    values: Float32[np.ndarray, " entry"]
+    """Their activations."""
 
 
 def encode_shards(
@@ -49,7 +68,7 @@ def encode_shards(
     shards = ActivationShards(paths, study=study)
     check_fits(sae, shards)
     progress = Progress(shards.n_tokens, f"encode {Path(path).stem}")
-    with write_hdf5(path, format="codes", study=study, provenance=provenance) as file:
+    with create_record(Codes, path, study=study, provenance=provenance) as file:
         file.attrs["d_sae"] = sae.d_sae
         file.attrs["sae_fingerprint"] = fingerprint(sae)
         indptr = np.zeros(shards.n_tokens + 1, dtype=np.int64)
@@ -86,11 +105,11 @@ def check_fits(sae: SAE, shards: ActivationShards) -> None:
 class StoredCodes:
     """Codes on disk, read by ranges of tokens."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.path = str(file.filename)
-        self.d_sae = int(file.attrs["d_sae"])
-        self._indptr = file["indptr"][...]
+    def __init__(self, path: str | Path, stored: Any) -> None:
+        self._stored = stored
+        self.path = str(path)
+        self.d_sae = stored.d_sae
+        self._indptr = stored.indptr[...]
         self.n_tokens = len(self._indptr) - 1
 
     def __len__(self) -> int:
@@ -100,8 +119,8 @@ class StoredCodes:
         """Codes of tokens ``start:end``."""
         low, high = self._indptr[start], self._indptr[end]
         indptr = torch.from_numpy(self._indptr[start : end + 1] - low)
-        indices = torch.from_numpy(self._file["indices"][low:high].astype(np.int64))
-        values = torch.from_numpy(self._file["values"][low:high])
+        indices = torch.from_numpy(self._stored.indices[low:high].astype(np.int64))
+        values = torch.from_numpy(self._stored.values[low:high])
         return SparseCodes(SparsePattern(indptr, indices, self.d_sae), values)
 
     def blocks(self, n_tokens: int = 1 << 15) -> Iterator[SparseCodes]:
@@ -131,7 +150,7 @@ def open_codes(
         If the file is missing, damaged, of another format or study, or holds the codes of
         another SAE.
     """
-    with read_hdf5(path, format="codes", study=study) as file:
-        if file.attrs["sae_fingerprint"] != fingerprint(sae):
+    with open_record(Codes, path, study=study) as stored:
+        if stored.sae_fingerprint != fingerprint(sae):
             raise StudyError(f"{path}: these are the codes of another SAE; delete it and run again")
-        yield StoredCodes(file)
+        yield StoredCodes(path, stored)

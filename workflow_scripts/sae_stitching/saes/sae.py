@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import open_record, write_record
+from sae_stitching.saes.sae_file import StoredSAE, load_stored_sae
 from sae_stitching.sparse.active import above, largest_of_token
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
 
@@ -252,7 +253,7 @@ def save_sae(
     provenance
         How it was made, in plain JSON types.
     rows
-        Further datasets, one value a latent, that an SAE is not made of.
+        Of a stitched SAE, the datasets `source` and `latent` of `StoredSAE`.
 
     Raises
     ------
@@ -260,20 +261,12 @@ def save_sae(
         If a tensor has the wrong shape or holds a non-finite value.
     """
     _check(sae, path)
-    with write_hdf5(path, format="sae", study=study, provenance=provenance or {}) as file:
-        for name in _TENSORS:
-            tensor = getattr(sae, name)
-            if tensor is not None:
-                file[name] = tensor.detach().float().cpu().numpy()
-        file.attrs["architecture"] = sae.architecture
-        file.attrs["apply_b_dec_to_input"] = sae.apply_b_dec_to_input
-        file.attrs["hook"] = sae.hook
-        file.attrs["model"] = sae.model
-        file.attrs["fingerprint"] = fingerprint(sae)
-        if sae.k is not None:
-            file.attrs["k"] = sae.k
-        for name, values in (rows or {}).items():
-            file[name] = values
+    values: dict[str, Any] = dict(vars(sae))
+    for name in _TENSORS:
+        if (tensor := values[name]) is not None:
+            values[name] = tensor.detach().float().cpu().numpy()
+    stored = StoredSAE(**values, **{"fingerprint": fingerprint(sae), **(rows or {})})
+    write_record(stored, path, study=study, provenance=provenance or {})
 
 
 def read_sae(path: str | Path, *, study: str | None = None) -> SAE:
@@ -284,24 +277,16 @@ def read_sae(path: str | Path, *, study: str | None = None) -> SAE:
     StudyError
         If a tensor is missing, has the wrong shape or holds a non-finite value.
     """
-    with read_hdf5(path, format="sae", study=study) as file:
-        _check_complete(file, path)
-        tensors = {name: torch.from_numpy(file[name][...]) for name in _TENSORS if name in file}
-        sae = SAE(
-            **tensors,
-            architecture=str(file.attrs["architecture"]),
-            k=_k(file),
-            apply_b_dec_to_input=bool(file.attrs["apply_b_dec_to_input"]),
-            hook=str(file.attrs["hook"]),
-            model=str(file.attrs["model"]),
-        )
-        try:
-            _check(sae, path)
-        except StudyError as error:
-            raise StudyError(f"{error}; delete it and run again") from error
-        if fingerprint(sae) != file.attrs["fingerprint"]:
-            raise _altered(path)
-        return sae
+    stored = load_stored_sae(path, study=study)
+    values = {entry.name: getattr(stored, entry.name) for entry in fields(SAE)}
+    sae = SAE(**values)._map(lambda _, array: torch.from_numpy(array))
+    try:
+        _check(sae, path)
+    except StudyError as error:
+        raise StudyError(f"{error}; delete it and run again") from error
+    if fingerprint(sae) != stored.fingerprint:
+        raise _altered(path)
+    return sae
 
 
 def load_decoder(path: str | Path, *, study: str | None = None, double: bool = False) -> Decoder:
@@ -320,39 +305,22 @@ def load_decoder(path: str | Path, *, study: str | None = None, double: bool = F
     StudyError
         If a tensor is missing, or is not what was written.
     """
-    with read_hdf5(path, format="sae", study=study) as file:
-        _check_complete(file, path)
-        architecture = str(file.attrs["architecture"])
-        applies = bool(file.attrs["apply_b_dec_to_input"])
-        found = _digest(architecture, _k(file), applies, _in_blocks(file))
-        if found != file.attrs["fingerprint"]:
+    with open_record(StoredSAE, path, study=study) as stored:
+        settings = (stored.architecture, stored.k, stored.apply_b_dec_to_input)
+        if _digest(*settings, _in_blocks(stored)) != stored.fingerprint:
             raise _altered(path)
         dtype = torch.float64 if double else torch.float32
-        W_dec, b_dec = (torch.empty(file[name].shape, dtype=dtype) for name in ("W_dec", "b_dec"))
+        W_dec, b_dec = (torch.empty(d.shape, dtype=dtype) for d in (stored.W_dec, stored.b_dec))
         # HDF5 converts as it reads, a block at a time.
-        file["W_dec"].read_direct(W_dec.numpy())
-        file["b_dec"].read_direct(b_dec.numpy())
-        return Decoder(W_dec, b_dec, architecture, found)
+        stored.W_dec.read_direct(W_dec.numpy())
+        stored.b_dec.read_direct(b_dec.numpy())
+        return Decoder(W_dec, b_dec, stored.architecture, stored.fingerprint)
 
 
-def _check_complete(file: Any, path: str | Path) -> None:
-    for name in _TENSORS:
-        if name not in file and name != "threshold":
-            raise StudyError(f"{path}: tensor {name} is missing; delete it and run again")
-    for name in ("architecture", "apply_b_dec_to_input", "hook", "model", "fingerprint"):
-        if name not in file.attrs:
-            raise StudyError(f"{path}: attribute {name} is missing; delete it and run again")
-
-
-def _k(file: Any) -> int | None:
-    return int(file.attrs["k"]) if "k" in file.attrs else None
-
-
-def _in_blocks(file: Any) -> Iterator[np.ndarray]:
+def _in_blocks(stored: Any) -> Iterator[np.ndarray]:
     # The weights in rows of a few megabytes.
     for name in _TENSORS:
-        if name in file:
-            dataset = file[name]
+        if (dataset := getattr(stored, name)) is not None:
             rows = _rows_at_once(dataset)
             for first in range(0, len(dataset), rows):
                 yield dataset[first : first + rows]

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float32, Float64, Int64
 
     from sae_stitching.matching.decoder_similarity import Similarity
     from sae_stitching.stitching.effects import EvalPair
 
-_OF_LATENTS = ("delta_mse", "standard_error", "n_active", "max_cosine")
 
-
-@dataclass(frozen=True)
+@record("insertions", "stitching/insertions/<pair>.h5")
 class Insertions:
     """Effect of every latent of the larger SAE on the smaller one, and its max cosine.
-
-    Attributes
-    ----------
-    delta_mse : (d_large) float64
-        MSE of the smaller SAE plus the latent minus that of the smaller SAE: a mean over tokens
-        and over d_model, in squared units of the activations.
-    standard_error : (d_large) float64
-        Of `delta_mse` over the eval tokens, clustered by sequence; NaN for a single sequence.
-    n_active : (d_large) int64
-        Eval tokens on which the latent is active. Where it is 0 there is no measured effect.
-    max_cosine : (d_large) float32
-        To any latent of the smaller SAE (left side of Eq. 6).
-    mse_small, mse_large : float
-        Of the two SAEs themselves.
-    n_tokens : int
-        Eval tokens.
 
     Raises
     ------
@@ -48,22 +26,34 @@ class Insertions:
         If the arrays differ in length.
     """
 
-    delta_mse: Float[np.ndarray, " d_large"]
-    standard_error: Float[np.ndarray, " d_large"]
-    n_active: Int[np.ndarray, " d_large"]
-    max_cosine: Float[np.ndarray, " d_large"]
-    mse_small: float
-    mse_large: float
-    n_tokens: int
+    delta_mse: Float64[np.ndarray, " d_large"] = stored(unit="activation²")
+    """MSE of the smaller SAE plus the latent minus that of the smaller SAE: a mean over tokens and
+    over d_model."""
+    standard_error: Float64[np.ndarray, " d_large"] = stored(unit="activation²")
+    """Of `delta_mse` over the eval tokens, clustered by sequence; NaN for a single sequence."""
+    n_active: Int64[np.ndarray, " d_large"] = stored(unit="tokens")
+    """Eval tokens on which the latent is active. Where it is 0 there is no measured effect."""
+    max_cosine: Float32[np.ndarray, " d_large"]
+    """To any latent of the smaller SAE (left side of Eq. 6)."""
+    mse_small: float = stored(unit="activation²")
+    """Of the smaller SAE itself."""
+    mse_large: float = stored(unit="activation²")
+    """Of the larger SAE itself."""
+    n_tokens: int = stored(unit="tokens")
+    """Eval tokens."""
 
     def __post_init__(self) -> None:
-        shapes = {name: np.shape(getattr(self, name)) for name in _OF_LATENTS}
+        names = ("delta_mse", "standard_error", "n_active", "max_cosine")
+        shapes = {name: np.shape(getattr(self, name)) for name in names}
         if len(set(shapes.values())) != 1 or len(shapes["delta_mse"]) != 1:
             found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise StudyError(
                 f"insertions: {found} must be one value a latent of the same larger SAE; "
                 "delete the insertions and run again"
             )
+
+
+load_insertions = loader("load_insertions", Insertions)
 
 
 def insertion_effects(
@@ -122,43 +112,3 @@ def insertion_effects(
         effects.mse_large,
         effects.n_tokens,
     )
-
-
-def write_insertions(
-    insertions: Insertions,
-    path: str | Path,
-    *,
-    study: str,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Write ``stitching/insertions/<small>--<large>.h5``."""
-    with write_hdf5(path, format="insertions", study=study, provenance=provenance) as file:
-        for name in _OF_LATENTS:
-            file[name] = getattr(insertions, name)
-        for name in ("mse_small", "mse_large", "n_tokens"):
-            file.attrs[name] = getattr(insertions, name)
-
-
-def load_insertions(path: str | Path, *, study: str | None = None) -> Insertions:
-    """Read ``stitching/insertions/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="insertions", study=study) as file:
-        arrays = [file[name][...] for name in _OF_LATENTS]
-        mse_small, mse_large = float(file.attrs["mse_small"]), float(file.attrs["mse_large"])
-        n_tokens = int(file.attrs["n_tokens"])
-    try:
-        return Insertions(*arrays, mse_small=mse_small, mse_large=mse_large, n_tokens=n_tokens)
-    except StudyError as error:
-        raise StudyError(f"{path}: {error}") from error

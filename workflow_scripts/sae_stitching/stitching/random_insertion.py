@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float64, Int
 
     from sae_stitching.stitching.effects import EvalPair
 
 GROUPS = ("novel", "reconstruction")
 
 
-@dataclass(frozen=True)
+@record("random_insertion", "stitching/random_insertion/<pair>.h5")
 class RandomInsertion:
-    """MSE while one group of latents is inserted in random orders.
+    """MSE while one group of latents is inserted in random orders."""
 
-    Attributes
-    ----------
-    novel, reconstruction : (order, latent + 1) float64
-        MSE before the first latent and after each; the group's latents alone are inserted.
-    """
+    novel: Float64[np.ndarray, "order n_novel+1"] = stored(unit="activation²")
+    """MSE before the first novel latent and after each; these alone are inserted."""
+    reconstruction: Float64[np.ndarray, "order n_reconstruction+1"] = stored(unit="activation²")
+    """The same of the reconstruction latents."""
 
-    novel: Float[np.ndarray, "order latent+1"]
-    reconstruction: Float[np.ndarray, "order latent+1"]
+
+load_random_insertion = loader("load_random_insertion", RandomInsertion)
 
 
 def random_orders(
@@ -76,31 +71,3 @@ def random_insertion(
     orders = [order for group in groups for order in random_orders(group, n_orders, generator)]
     mse = [walk.mse for walk in sums.walks(orders)]
     return RandomInsertion(np.stack(mse[:n_orders]), np.stack(mse[n_orders:]))
-
-
-def write_random_insertion(
-    found: RandomInsertion, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``stitching/random_insertion/<small>--<large>.h5``."""
-    with write_hdf5(path, format="random_insertion", study=study, provenance=provenance) as file:
-        for group in GROUPS:
-            file[group] = getattr(found, group)
-
-
-def load_random_insertion(path: str | Path, *, study: str | None = None) -> RandomInsertion:
-    """Read ``stitching/random_insertion/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="random_insertion", study=study) as file:
-        return RandomInsertion(*(file[group][...] for group in GROUPS))

@@ -8,42 +8,36 @@ over all thresholds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 from sae_stitching.stitching.insertions import Insertions
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Float64
 
 # Draws held in memory at once by the bootstrap; each takes about 40 bytes on the way.
 _DRAWS_PER_BLOCK = 1 << 21
 
-_SCALARS = ("auc", "auc_low", "auc_high", "theta_best")
-_COUNTS = ("n_positive", "n_negative", "n_never_active")
-
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
+@record("roc", "stitching/roc/<pair>.h5")
 class NoveltyROC:
     """ROC curve of "max cosine < θ" as a predictor of "the insertion lowers the MSE".
 
     With one class only, the curve is empty and its summary numbers are NaN.
     """
 
-    fpr: Float[np.ndarray, " point"]
-    """False positive rate, (point,) float64, from 0 to 1."""
-    tpr: Float[np.ndarray, " point"]
-    """True positive rate, (point,) float64, from 0 to 1."""
-    thresholds: Float[np.ndarray, " point"]
-    """θ of each point, (point,) float64, ascending: latents with max cosine < θ are novel.
+    fpr: Float64[np.ndarray, " point"]
+    """False positive rate, from 0 to 1."""
+    tpr: Float64[np.ndarray, " point"]
+    """True positive rate, from 0 to 1."""
+    thresholds: Float64[np.ndarray, " point"] = stored(name="threshold")
+    """θ of each point, ascending: latents with max cosine < θ are novel.
 
     These are the distinct cosines themselves (and one value above them all), so that the
     point that belongs to any other θ can be told exactly; see `at`.
@@ -56,11 +50,11 @@ class NoveltyROC:
     """Upper end of its bootstrap interval."""
     theta_best: float
     """θ of the greatest TPR − FPR (Youden's J); midway between the neighbouring cosines."""
-    n_positive: int
+    n_positive: int = stored(unit="latents")
     """Latents whose insertion lowers the MSE."""
-    n_negative: int
+    n_negative: int = stored(unit="latents")
     """Latents whose insertion does not."""
-    n_never_active: int
+    n_never_active: int = stored(unit="latents")
     """Latents left out, since they are never active on the eval tokens."""
 
     @property
@@ -74,6 +68,9 @@ class NoveltyROC:
             return np.nan, np.nan
         point = min(int(np.searchsorted(self.thresholds, theta)), self.thresholds.size - 1)
         return float(self.fpr[point]), float(self.tpr[point])
+
+
+load_roc = loader("load_roc", NoveltyROC)
 
 
 def novelty_roc(
@@ -251,51 +248,3 @@ def _bootstrap_interval(
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
-
-
-def write_roc(
-    roc: NoveltyROC, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``stitching/roc/<small>--<large>.h5``."""
-    with write_hdf5(path, format="roc", study=study, provenance=provenance) as file:
-        file["fpr"], file["tpr"], file["threshold"] = roc.fpr, roc.tpr, roc.thresholds
-        for name in (*_SCALARS, *_COUNTS):
-            file.attrs[name] = getattr(roc, name)
-
-
-def load_roc(path: str | Path, *, study: str | None = None) -> NoveltyROC:
-    """Read ``stitching/roc/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-        Also if its curve does not fit together.
-    """
-    with read_hdf5(path, format="roc", study=study) as file:
-        try:
-            fpr, tpr, thresholds = (
-                np.asarray(file[name], dtype=np.float64) for name in ("fpr", "tpr", "threshold")
-            )
-            attrs: dict[str, Any] = {name: file.attrs[name] for name in (*_SCALARS, *_COUNTS)}
-        except KeyError as error:
-            raise StudyError(f"{path}: {error.args[0]}; delete it and run again") from error
-    if not fpr.shape == tpr.shape == thresholds.shape or fpr.ndim != 1:
-        raise StudyError(
-            f"{path}: fpr {fpr.shape}, tpr {tpr.shape} and threshold {thresholds.shape} differ; "
-            "delete it and run again"
-        )
-    return NoveltyROC(
-        fpr=fpr,
-        tpr=tpr,
-        thresholds=thresholds,
-        **{name: float(attrs[name]) for name in _SCALARS},
-        **{name: int(attrs[name]) for name in _COUNTS},
-    )

@@ -7,63 +7,50 @@ measures effects is not judged on the tokens that it measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
+    from jaxtyping import Float64, Int64
+
     from sae_stitching.matching.decoder_similarity import Similarity
     from sae_stitching.stitching.effects import EvalPair
 
 ORDERS = ("cosine", "effect", "greedy")
 
-_DATASETS = ("latents", "mse", "l0")
 
-
-@dataclass(frozen=True)
+@record()
 class InsertionOrder:
-    """All latents of the larger SAE inserted into the smaller, one after the other.
+    """All latents of the larger SAE inserted into the smaller, one after the other."""
 
-    Attributes
-    ----------
-    latents : (d_large) int64
-        In the order of insertion.
-    mse, l0 : (d_large + 1) float64
-        On the eval tokens, before the first insertion and after each.
-    """
-
-    latents: np.ndarray
-    mse: np.ndarray
-    l0: np.ndarray
+    latents: Int64[np.ndarray, " d_large"]
+    """In the order of insertion."""
+    mse: Float64[np.ndarray, " d_large+1"] = stored(unit="activation²")
+    """On the eval tokens, before the first insertion and after each."""
+    l0: Float64[np.ndarray, " d_large+1"] = stored(unit="latents a token")
+    """Mean number of active latents, likewise."""
 
 
-@dataclass(frozen=True)
+@record("selection", "stitching/selection/<pair>.h5")
 class Selection:
-    """The same insertions in several orders.
+    """The same insertions in several orders."""
 
-    Attributes
-    ----------
-    orders : dict of InsertionOrder
-        By `ORDERS`.
-    threshold : float
-        θ of the pair.
-    n_novel : int
-        Latents with max cosine < θ: the first of the cosine order.
-    n_greedy : int
-        Latents that the greedy choice takes before none lowers the MSE on the training tokens.
-    n_train_tokens : int
-    """
-
-    orders: Mapping[str, InsertionOrder]
+    orders: Mapping[str, InsertionOrder] = stored(keys=ORDERS)
+    """By max cosine, by own effect and greedily."""
     threshold: float
-    n_novel: int
-    n_greedy: int
-    n_train_tokens: int
+    """θ of the pair."""
+    n_novel: int = stored(unit="latents")
+    """Latents with max cosine < θ: the first of the cosine order."""
+    n_greedy: int = stored(unit="latents")
+    """Latents that the greedy choice takes before none lowers the MSE on the training tokens."""
+    n_train_tokens: int = stored(unit="tokens")
+    """Training tokens that the effects were measured on."""
+
+
+load_selection = loader("load_selection", Selection)
 
 
 def insertion_orders(pair: EvalPair, similarity: Similarity) -> tuple[dict[str, np.ndarray], int]:
@@ -121,28 +108,3 @@ def walk(pair: EvalPair, latents: np.ndarray, label: str = "insertions") -> Inse
     none = torch.full((pair.small.d_sae,), -1)
     path = cumulative_effects(pair, Operations(none, torch.from_numpy(large), len(latents)), label)
     return InsertionOrder(latents, path.mse, path.l0)
-
-
-def write_selection(
-    found: Selection, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``stitching/selection/<small>--<large>.h5``: a group an order."""
-    with write_hdf5(path, format="selection", study=study, provenance=provenance) as file:
-        for order in ORDERS:
-            for name in _DATASETS:
-                file[f"{order}/{name}"] = getattr(found.orders[order], name)
-        for name in ("threshold", "n_novel", "n_greedy", "n_train_tokens"):
-            file.attrs[name] = getattr(found, name)
-
-
-def load_selection(path: str | Path, *, study: str | None = None) -> Selection:
-    """Read ``stitching/selection/<small>--<large>.h5``."""
-    with read_hdf5(path, format="selection", study=study) as file:
-        return Selection(
-            {
-                order: InsertionOrder(*(file[f"{order}/{name}"][...] for name in _DATASETS))
-                for order in ORDERS
-            },
-            float(file.attrs["threshold"]),
-            *(int(file.attrs[name]) for name in ("n_novel", "n_greedy", "n_train_tokens")),
-        )

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import read_hdf5
+from sae_stitching.base.record import open_record
 from sae_stitching.matching.subgraphs import Subgraphs
 from sae_stitching.saes.sae import SAE, fingerprint, save_sae
+from sae_stitching.saes.sae_file import StoredSAE
 
 # Dense pre-activations held at once while a threshold is estimated: 256 MiB in float32.
 _ELEMENTS = 1 << 26
@@ -396,6 +397,8 @@ def load_origins(path: str | Path, *, study: str | None = None) -> tuple[np.ndar
     StudyError
         If the SAE is not a stitched one.
     """
-    with read_hdf5(path, format="sae", study=study) as file:
-        source = np.char.decode(file["source"][...].astype(bytes), "utf-8")
-        return source, file["latent"][...].astype(np.int64)
+    with open_record(StoredSAE, path, study=study) as stored:
+        if stored.source is None or stored.latent is None:
+            raise StudyError(f"{path}: source is missing; delete it and run again")
+        source = np.char.decode(stored.source[...].astype(bytes), "utf-8")
+        return source, stored.latent[...].astype(np.int64)

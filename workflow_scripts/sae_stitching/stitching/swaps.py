@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 from sae_stitching.matching.subgraphs import Subgraphs
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float64, Int64
 
     from sae_stitching.stitching.effects import EvalPair, Operations
 
-_OF_COMPONENTS = ("delta_mse", "standard_error", "delta_l0", "n_small", "n_large")
 
-
-@dataclass(frozen=True)
+@record("swaps", "stitching/swaps/<pair>.h5")
 class Swaps:
-    """Effect of swapping each connected subgraph alone.
+    """Effect of swapping each connected subgraph alone."""
 
-    Attributes
-    ----------
-    delta_mse : (component) float64
-        MSE after the swap minus that of the smaller SAE: a mean over tokens and over d_model.
-    standard_error : (component) float64
-        Of `delta_mse` over the eval tokens, clustered by sequence; NaN for a single sequence.
-    delta_l0 : (component) float64
-        Change in the mean number of active latents.
-    n_small, n_large : (component) int64
-        Latents that go and that come.
-    mse_small, l0_small : float
-        Of the smaller SAE itself.
-    n_tokens : int
-        Eval tokens.
-    """
+    delta_mse: Float64[np.ndarray, " component"] = stored(unit="activation²")
+    """MSE after the swap minus that of the smaller SAE: a mean over tokens and over d_model."""
+    standard_error: Float64[np.ndarray, " component"] = stored(unit="activation²")
+    """Of `delta_mse` over the eval tokens, clustered by sequence; NaN for a single sequence."""
+    delta_l0: Float64[np.ndarray, " component"] = stored(unit="latents a token")
+    """Change in the mean number of active latents."""
+    n_small: Int64[np.ndarray, " component"] = stored(unit="latents")
+    """Latents of the smaller SAE, that go."""
+    n_large: Int64[np.ndarray, " component"] = stored(unit="latents")
+    """Latents of the larger SAE, that come."""
+    mse_small: float = stored(unit="activation²")
+    """Of the smaller SAE itself."""
+    l0_small: float = stored(unit="latents a token")
+    """Of the smaller SAE itself."""
+    n_tokens: int = stored(unit="tokens")
+    """Eval tokens."""
 
-    delta_mse: Float[np.ndarray, " component"]
-    standard_error: Float[np.ndarray, " component"]
-    delta_l0: Float[np.ndarray, " component"]
-    n_small: Int[np.ndarray, " component"]
-    n_large: Int[np.ndarray, " component"]
-    mse_small: float
-    l0_small: float
-    n_tokens: int
+
+load_swaps = loader("load_swaps", Swaps)
 
 
 def swap_operations(subgraphs: Subgraphs) -> Operations:
@@ -113,38 +102,3 @@ def swap_effects(pair: EvalPair, subgraphs: Subgraphs, label: str = "swaps") -> 
         effects.l0_small,
         effects.n_tokens,
     )
-
-
-def write_swaps(
-    swaps: Swaps, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``stitching/swaps/<small>--<large>.h5``."""
-    with write_hdf5(path, format="swaps", study=study, provenance=provenance) as file:
-        for name in _OF_COMPONENTS:
-            file[name] = getattr(swaps, name)
-        for name in ("mse_small", "l0_small", "n_tokens"):
-            file.attrs[name] = getattr(swaps, name)
-
-
-def load_swaps(path: str | Path, *, study: str | None = None) -> Swaps:
-    """Read ``stitching/swaps/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="swaps", study=study) as file:
-        return Swaps(
-            *(file[name][...] for name in _OF_COMPONENTS),
-            mse_small=float(file.attrs["mse_small"]),
-            l0_small=float(file.attrs["l0_small"]),
-            n_tokens=int(file.attrs["n_tokens"]),
-        )

@@ -5,40 +5,31 @@ The lowest point of the curve is the θ that ``stitching.threshold: auto`` takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float32, Float64, Int64
 
     from sae_stitching.matching.decoder_similarity import Similarity
     from sae_stitching.stitching.effects import EvalPair
 
 
-@dataclass(frozen=True)
+@record("threshold", "stitching/threshold/<pair>.h5", derived=("best",))
 class ThresholdCurve:
-    """The stitched SAE of the smaller one and all novel latents, for every θ that matters.
+    """The stitched SAE of the smaller one and all novel latents, for every θ that matters."""
 
-    Attributes
-    ----------
-    theta : (point) float32
-        Ascending. The first lies at the smallest max cosine: nothing is inserted.
-    n_inserted : (point) int64
-        Latents with max cosine < θ.
-    mse, l0 : (point) float64
-    """
-
-    theta: Float[np.ndarray, " point"]
-    n_inserted: Int[np.ndarray, " point"]
-    mse: Float[np.ndarray, " point"]
-    l0: Float[np.ndarray, " point"]
+    theta: Float32[np.ndarray, " point"]
+    """Ascending. The first lies at the smallest max cosine: nothing is inserted."""
+    n_inserted: Int64[np.ndarray, " point"] = stored(unit="latents")
+    """Latents with max cosine < θ."""
+    mse: Float64[np.ndarray, " point"] = stored(unit="activation²")
+    """With all of these inserted: a mean over tokens and over d_model."""
+    l0: Float64[np.ndarray, " point"] = stored(unit="latents a token")
+    """Mean number of active latents."""
 
     @property
     def best(self) -> float:
@@ -50,6 +41,9 @@ class ThresholdCurve:
         known = self.theta >= np.float32(floor)
         # Where all max cosines are below the floor, all latents are novel from there on.
         return float(self.theta[known][np.argmin(self.mse[known])]) if known.any() else floor
+
+
+load_threshold_curve = loader("load_threshold_curve", ThresholdCurve)
 
 
 def threshold_curve(
@@ -107,32 +101,3 @@ def threshold_curve(
         path.mse[reachable],
         path.l0[reachable],
     )
-
-
-def write_threshold_curve(
-    curve: ThresholdCurve, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``stitching/threshold/<small>--<large>.h5``."""
-    with write_hdf5(path, format="threshold", study=study, provenance=provenance) as file:
-        for name in ("theta", "n_inserted", "mse", "l0"):
-            file[name] = getattr(curve, name)
-        file.attrs["best"] = curve.best
-
-
-def load_threshold_curve(path: str | Path, *, study: str | None = None) -> ThresholdCurve:
-    """Read ``stitching/threshold/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="threshold", study=study) as file:
-        return ThresholdCurve(*(file[name][...] for name in ("theta", "n_inserted", "mse", "l0")))

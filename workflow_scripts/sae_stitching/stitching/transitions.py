@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,48 +10,61 @@ import numpy as np
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.names import split_pair_name
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import loader, record, stored, write_record
 from sae_stitching.matching.subgraphs import Subgraphs
 
-# torch takes seconds to load, and figures and tables only read what is stored.
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Int8
+    from jaxtyping import Float64, Int8, Int64
 
     from sae_stitching.stitching.effects import EvalPair, Operations
 
 START, INSERT, SWAP, DROP = range(4)
 KINDS = ("start", "insert", "swap", "drop")
 
-_DATASETS = ("n_latents", "mse", "l0", "kind")
-_ATTRIBUTES = ("mse_large", "l0_large", "n_tokens")
 
-
-@dataclass(frozen=True)
+@record("transition_step", "stitching/transition/<pair>.h5")
 class Transition:
-    """The stitched SAE on the way from the smaller SAE to the larger, after every operation.
+    """The stitched SAE on the way from the smaller SAE to the larger, after every operation."""
 
-    Attributes
-    ----------
-    n_latents : (operation + 1) int64
-    mse : (operation + 1) float64
-        Mean over tokens and over d_model.
-    l0 : (operation + 1) float64
-        Mean number of active latents.
-    kind : (operation + 1) int8
-        `START`, then `INSERT`, `SWAP` or `DROP`; their names are `KINDS`.
-    mse_large, l0_large : float
-        Of the larger SAE itself, which the walk ends at.
-    n_tokens : int
-        Eval tokens.
-    """
-
-    n_latents: Int[np.ndarray, " operation+1"]
-    mse: Float[np.ndarray, " operation+1"]
-    l0: Float[np.ndarray, " operation+1"]
+    n_latents: Int64[np.ndarray, " operation+1"] = stored(unit="latents")
+    """Latents of the stitched SAE."""
+    mse: Float64[np.ndarray, " operation+1"] = stored(unit="activation²")
+    """Mean over tokens and over d_model."""
+    l0: Float64[np.ndarray, " operation+1"] = stored(unit="latents a token")
+    """Mean number of active latents."""
     kind: Int8[np.ndarray, " operation+1"]
-    mse_large: float
-    l0_large: float
-    n_tokens: int
+    """0 start, then 1 insert, 2 swap or 3 drop."""
+    mse_large: float = stored(unit="activation²")
+    """Of the larger SAE itself, which the walk ends at."""
+    l0_large: float = stored(unit="latents a token")
+    """Of the larger SAE itself."""
+    n_tokens: int = stored(unit="tokens")
+    """Eval tokens."""
+
+
+load_transition_step = loader("load_transition_step", Transition)
+
+
+@record("transition", "stitching/transition.h5")
+class Transitions:
+    """The steps of the path through a study's SAEs."""
+
+    steps: Mapping[str, Transition]
+    """A step each, in their order."""
+
+
+_load_steps = loader("load_transition", Transitions)
+
+
+def load_transition(
+    path: str | Path, *, study: str | None = None
+) -> dict[tuple[str, str], Transition]:
+    """Read ``stitching/transition.h5``: the steps in order, by the names of their SAEs.
+
+    Parameters and errors are those of `load_transition_step`.
+    """
+    steps = _load_steps(path, study=study).steps
+    return {split_pair_name(name): step for name, step in steps.items()}
 
 
 def transition_operations(
@@ -137,17 +149,6 @@ def transition(pair: EvalPair, subgraphs: Subgraphs, label: str = "transition") 
     )
 
 
-def write_transition_step(
-    step: Transition, path: str | Path, *, study: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write one step, ``stitching/transition/<small>--<large>.h5``."""
-    with write_hdf5(path, format="transition_step", study=study, provenance=provenance) as file:
-        for name in _DATASETS:
-            file[name] = getattr(step, name)
-        for name in _ATTRIBUTES:
-            file.attrs[name] = getattr(step, name)
-
-
 def gather_transition(
     steps: Mapping[str, str | Path],
     path: str | Path,
@@ -164,63 +165,5 @@ def gather_transition(
     path
         File to write.
     """
-    with write_hdf5(path, format="transition", study=study, provenance=provenance) as file:
-        file.attrs["steps"] = list(steps)
-        for name, source in steps.items():
-            with read_hdf5(source, format="transition_step", study=study) as step:
-                for dataset in _DATASETS:
-                    file[f"{name}/{dataset}"] = step[dataset][...]
-                for attribute in _ATTRIBUTES:
-                    file[name].attrs[attribute] = step.attrs[attribute]
-
-
-def load_transition(
-    path: str | Path, *, study: str | None = None
-) -> dict[tuple[str, str], Transition]:
-    """Read ``stitching/transition.h5``: the steps in order, by the names of their SAEs.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="transition", study=study) as file:
-        return {
-            split_pair_name(str(step)): _read(file, file[str(step)].attrs, f"{step}/")
-            for step in file.attrs["steps"]
-        }
-
-
-def load_transition_step(path: str | Path, *, study: str | None = None) -> Transition:
-    """Read ``stitching/transition/<small>--<large>.h5``.
-
-    Parameters
-    ----------
-    path
-        File of a study.
-    study
-        Study that it must belong to; any by default.
-
-    Raises
-    ------
-    StudyError
-        If the file is missing, damaged, of another format or of another study.
-    """
-    with read_hdf5(path, format="transition_step", study=study) as file:
-        return _read(file, file.attrs)
-
-
-def _read(file: Any, attributes: Any, group: str = "") -> Transition:
-    return Transition(
-        *(file[f"{group}{name}"][...] for name in _DATASETS),
-        mse_large=float(attributes["mse_large"]),
-        l0_large=float(attributes["l0_large"]),
-        n_tokens=int(attributes["n_tokens"]),
-    )
+    found = {name: load_transition_step(source, study=study) for name, source in steps.items()}
+    write_record(Transitions(found), path, study=study, provenance=provenance)

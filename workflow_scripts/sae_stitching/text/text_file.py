@@ -1,22 +1,35 @@
 """corpus/text.h5: the documents that a study reads of a dataset of the hub, kept as they are."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sae_stitching.base.store import read_hdf5, write_hdf5
+from sae_stitching.base.record import create_record, open_record, record
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt8
 
 _BLOCK_BYTES = 1 << 22  # bytes of text written at a time
+
+
+@record("text", "corpus/text.h5")
+class Text:
+    """Documents of a dataset of the hub, as they are there."""
+
+    text: UInt8[np.ndarray, " byte"]
+    """All documents one after the other, in UTF-8."""
+    end: Int64[np.ndarray, " document"]
+    """Position after a document's last byte."""
 
 
 def write_text(
     documents: Iterable[str], path: str | Path, *, study: str, provenance: Mapping[str, Any]
 ) -> int:
-    """Write documents as ``text`` (byte) uint8, UTF-8, and ``end`` (document) int64.
-
-    ``end`` is the position after a document's last byte.
+    """Write documents one after the other, see `Text`.
 
     Returns
     -------
@@ -24,7 +37,7 @@ def write_text(
         Number of documents.
     """
     n_bytes, ends, waiting = 0, [], bytearray()
-    with write_hdf5(path, format="text", study=study, provenance=provenance) as file:
+    with create_record(Text, path, study=study, provenance=provenance) as file:
         # Twice as small, and as fast to read as the disk.
         options = {"chunks": (1 << 20,), "compression": "gzip", "compression_opts": 1}
         text = file.create_dataset("text", (0,), maxshape=(None,), dtype=np.uint8, **options)
@@ -55,8 +68,8 @@ def read_text(path: str | Path, *, study: str | None = None) -> Iterator[str]:
     StudyError
         If the file is missing, damaged, or of another study.
     """
-    with read_hdf5(path, format="text", study=study) as file:
-        ends, text, start = file["end"][...].tolist(), file["text"], 0
+    with open_record(Text, path, study=study) as stored:
+        ends, text, start = stored.end[...].tolist(), stored.text, 0
         held, first = b"", 0
         for end in ends:
             if end - first > len(held):

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_stitching.base.errors import StudyError
-from sae_stitching.base.store import write_hdf5
+from sae_stitching.base.record import create_record
 from sae_stitching.text.sources import check_links, quiet_transformers
+from sae_stitching.text.token_file import Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def write_tokens(
     bos = _bos(loaded, tokenizer)
     limits = {"train": max_train_sequences, "eval": max_eval_sequences}
     count = _Count()
-    with write_hdf5(path, format="tokens", study=study, provenance=provenance) as file:
+    with create_record(Tokens, path, study=study, provenance=provenance) as file:
         file.attrs["tokenizer"] = name
         file.attrs["context"] = context
         file.attrs["bos"] = bos
