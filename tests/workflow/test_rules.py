@@ -31,11 +31,18 @@ JUMPRELU: dict[str, Any] = {
     "saes": [{**sae, "architecture": "jumprelu"} for sae in LIST],
     "stitched": [],
 }
+TWO_ARCHITECTURES: dict[str, Any] = {
+    "saes": [
+        *LIST[:2],
+        *({**sae, "name": f"{sae['d_sae']}-relu", "architecture": "relu"} for sae in LIST[:2]),
+    ],
+    "stitched": [],
+}
 STUDIES: list[tuple[str, dict[str, Any] | None, set[str]]] = [
     ("tiny", SEEDS_AND_AGES, {"all", "export"}),
     ("tiny", JUMPRELU, {"all"}),
     ("quick", None, {"all"}),
-    ("architectures", None, {"all"}),
+    ("tiny", TWO_ARCHITECTURES, {"all"}),
     ("gpt2-small-pretrained", None, {"all", "resolve", "fetch"}),
     ("gemma-2-2b", None, {"all"}),
 ]
