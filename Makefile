@@ -1,6 +1,7 @@
 # make figures   the default study, from nothing to its figures
 # make report    the same, and report.html with its figures and tables, to hand on
 # make test      all tests
+# make test-quick  those that take about a minute in all, for daily work
 # make docs      the documentation, in docs/_build/html
 # All set up what they need in .venv, from the pinned locks, and need Python 3.11 or newer.
 
@@ -17,7 +18,7 @@ CORES ?= all
 # Extra options for Snakemake.
 OPTIONS ?=
 
-.PHONY: figures report test test-peers test-slurm chaos check-results slurm lint docs notebook \
+.PHONY: figures report test test-quick test-peers test-slurm chaos check-results slurm lint docs notebook \
   bench-training bench-scale bench-caching lock clean-env
 
 figures: $(VENV)/.run
@@ -27,9 +28,13 @@ figures: $(VENV)/.run
 report: figures
 	$(BIN)/snakemake $(OPTIONS) --report report.html
 
-# Two files of tests at a time: those that run the workflow are long and leave a core free.
+# Two files of tests at a time, the costliest first.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+
+# For daily work: the library, without what starts processes or takes long.
+test-quick: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # Files of SAELens, dictionary_learning and sparsify, written and read by those libraries and ours.
 test-peers: $(PEERS)/.done

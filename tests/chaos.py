@@ -22,9 +22,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-_TESTS = Path(__file__).parent
-sys.path[:0] = [str(_TESTS / f) for f in (".", "workflow", "text", "../workflow_scripts")]
-from test_workflow import ROOT, Run, files  # noqa: E402, the line above finds it
+from helpers.checkout import ROOT, files
+from helpers.runs import Run
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # As docs/running.md says it; what else a run needs to find its folder comes from `Run`.

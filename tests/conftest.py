@@ -8,7 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from helpers.loopback_hub import MEMBER, STRANGER, Hub, running
+
+pytest.register_assert_rewrite("helpers")
+
+from helpers.loopback_hub import MEMBER, STRANGER, Hub, running  # noqa: E402, the line above is first
+
+pytest_plugins = ["helpers.hub_patience", "helpers.package_index", "helpers.small_disk"]
 
 # Tests and the jobs of the workflow share the cores: threads that wait must sleep, as in job.py,
 # and what is computed in the tests themselves is too small for more than one. To be said before
@@ -19,40 +24,55 @@ os.environ.setdefault(
     "NUMBA_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "numba")
 )
 
-# Files that run studies from nothing. With two processes (make test) one takes the longest of them
-# at once, and the other begins with the quick files; the rest of the long ones come last.
-LONGEST = "test_workflow.py"
-LONG = ("test_presets.py", "test_hub_workflow.py", "test_faults.py", "test_page.py")
+# Files that are begun first, the costliest before the others: with two processes (make test) what
+# is left in the end is short. The very first makes the run that most tests of the workflow share.
+FIRST = (
+    "workflow/test_results.py",
+    "workflow/test_presets.py",
+    "workflow/test_stale.py",
+    "workflow/test_hub_workflow.py",
+    "workflow/test_own_code.py",
+    "workflow/test_places.py",
+    "workflow/test_pretrained.py",
+    "workflow/test_interrupted.py",
+    "config/test_config_reach.py",
+    "saes/test_resume.py",
+    "explorer/test_page.py",
+)
+# What make test-quick leaves out, beside single tests that are marked so where they stand.
+SLOW = ("workflow", "project", "hub", "formats/test_hub_folders.py", "explorer/test_page.py")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    with ExitStack() as stack:
-        _isolate_hub(stack)
-        config.add_cleanup(stack.pop_all().close)
+def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = item.path.name
-        return -1 if name == LONGEST else int(name in LONG)
+def pytest_unconfigure() -> None:
+    _STACK.close()
 
-    items.sort(key=place)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = [Path(__file__).parent / name for name in SLOW]
+    for item in items:
+        if any(path in (item.path, *item.path.parents) for path in slow):
+            item.add_marker(pytest.mark.slow)
+    places = {Path(__file__).parent / name: place for place, name in enumerate(FIRST)}
+    assert all(path.exists() for path in (*slow, *places)), "a file above has another name"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 # The hub of all tests, and of the workflows that they run, is on this machine, and its client's
 # cache and token are not this machine's. The client's libraries read this when they are loaded.
 
-_HUB: list[Hub] = []
+_STACK = ExitStack()
 
 
-def _isolate_hub(stack: ExitStack) -> None:
+def _isolated_hub(stack: ExitStack) -> Hub:
     for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
         del os.environ[name]
     hub = stack.enter_context(running())
-    _HUB.append(hub)
     os.environ["HF_ENDPOINT"] = hub.url
     os.environ["HF_HOME"] = stack.enter_context(TemporaryDirectory(prefix="hub-"))
     # Also where there is a proxy.
@@ -61,6 +81,10 @@ def _isolate_hub(stack: ExitStack) -> None:
     os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"
     os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] = "2"
     os.environ["HF_XET_CLIENT_READ_TIMEOUT"] = "700ms"
+    return hub
+
+
+_HUB = _isolated_hub(_STACK)
 
 
 @pytest.fixture
@@ -69,7 +93,7 @@ def hub() -> Iterator[Hub]:
     from huggingface_hub import _tree_cache
     from huggingface_hub.utils import _xet
 
-    hub = _HUB[0]
+    hub = _HUB
     hub.clear()
     home = Path(os.environ["HF_HOME"])
     for path in home.iterdir():

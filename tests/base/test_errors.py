@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers.interrupted_training import small_config
 from helpers.shards import write_shard
 from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.base.errors import StudyError, WriteError, in_the_way
@@ -23,7 +24,6 @@ from sae_stitching.saes import evaluation
 from sae_stitching.saes.training import Trainer
 from sae_stitching.text import documents
 from sae_stitching.text.documents import read_documents
-from test_resume import small_config
 
 #: As HDF5 words it; only the number differs from reason to reason.
 OPENED = "Unable to synchronously open file (unable to lock file, errno = {}, error message = 'x')"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
+from helpers.checkout import SCRIPTS
 from sae_stitching.base import record as module
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import (
@@ -28,7 +29,7 @@ from sae_stitching.base.store import Dataset, write_hdf5
 if TYPE_CHECKING:
     from jaxtyping import Float16, Float32, Float64, Int8, Int32, Int64, Shaped
 
-SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
+
 ORIGIN = {"study": "mine", "provenance": {"rule": "a"}}
 KINDS = ("near", "far")
 

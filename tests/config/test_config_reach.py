@@ -2,7 +2,7 @@
 
 Snakemake does a job again when its params changed. Here they are asked for of the rules
 themselves, for a change of every key there is; that Snakemake does what follows from them is
-shown, for some keys, in test_workflow.py.
+shown, for some keys, in test_stale.py.
 """
 
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.checkout import ROOT
+from helpers.tiny import JOBS, TINY
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
-from test_workflow import JOBS, ROOT, TINY
 
 SCHEMA = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
 
@@ -180,6 +181,7 @@ def test_no_key_is_left_out():
     assert set(REACH) == leaves(SCHEMA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", REACH)
 def test_a_key_reaches_the_rules_that_read_it(unchanged, tmp_path, key):
     value, rules = REACH[key]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.checkout import ROOT
 from sae_stitching.activations.cache import cache_shard
 from sae_stitching.activations.language_model import LanguageModel
 from sae_stitching.activations.shards import ActivationShards
@@ -48,7 +49,6 @@ from sae_stitching.text.documents import read_documents
 from sae_stitching.text.sources import make_random_model
 from sae_stitching.text.tokens import write_tokens
 
-ROOT = Path(__file__).parents[2]
 SCHEMA_PATH = ROOT / "schemas" / "config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
 
@@ -274,6 +274,7 @@ def extremes(path: str, schema: dict[str, Any]) -> Iterator[int | float]:
 CASES = [(path, value) for path, sub in NUMBERS.items() for value in extremes(path, sub)]
 
 
+@pytest.mark.slow
 def test_all_sections_have_their_numbers_tried():
     sections = {path.partition(".")[0] for path in NUMBERS}
     assert sections >= set(SCHEMA["properties"]) - {"study", "cache", "paper", "model"}
@@ -289,6 +290,7 @@ UNTOLD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value"), CASES)
 def test_an_extreme_is_refused_at_once_or_the_study_runs(path, value, done):
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.checkout import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
@@ -17,7 +18,6 @@ from sae_stitching.config.study import read_study
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
 
 
@@ -381,6 +381,7 @@ def snakemake(*arguments: str) -> tuple[int, list[str]]:
     return run.returncode, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

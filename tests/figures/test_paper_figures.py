@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.drawings import artists, latents, render, roc_of, step, texts
 from helpers.pictures import GREATEST, MEAN, check_picture, check_titles_fit, differences, drawn
 from matplotlib.colors import to_rgb
 from sae_stitching.figures import style as look
@@ -39,7 +40,6 @@ from sae_stitching.stitching.significance import p_values, significance_rows
 from sae_stitching.stitching.swaps import Swaps
 from sae_stitching.stitching.transition_orders import TransitionOrders
 from sae_stitching.tables.summary import read_csv
-from test_figures import artists, latents, render, roc_of, step, texts
 
 PAIRS = [("576", "1152"), ("576", "2304"), ("1152", "2304")]
 

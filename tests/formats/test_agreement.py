@@ -10,12 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sae_stitching.base.errors import StudyError
-from sae_stitching.formats import agreement, find_local, places
-from sae_stitching.formats.agreement import Activations
-from sae_stitching.formats.pretrained import fitted, read_files
-from sae_stitching.saes.sae import SAE
-from test_formats import (
+from helpers.sae_files import (
     CFG,
     D_MODEL,
     D_SAE,
@@ -29,6 +24,11 @@ from test_formats import (
     sparsify_folder,
     weights,
 )
+from sae_stitching.base.errors import StudyError
+from sae_stitching.formats import agreement, find_local, places
+from sae_stitching.formats.agreement import Activations
+from sae_stitching.formats.pretrained import fitted, read_files
+from sae_stitching.saes.sae import SAE
 
 STUDY: dict[str, Any] = {
     "hook": HOOK,

@@ -20,7 +20,8 @@ from sae_stitching.formats.pretrained import load_sae
 from sae_stitching.hub.client import Commit, resolve
 from sae_stitching.text.hub_dataset import hub_documents
 from sae_stitching.text.tokens import load_tokenizer
-from test_client import waits  # noqa: F401, a fixture
+
+pytestmark = pytest.mark.usefixtures("waits")
 
 READ = {
     GPT2: {"config.json", "generation_config.json", "merges.txt", "model.safetensors",
@@ -123,7 +124,7 @@ def test_what_is_no_model(hub, tmp_path, case):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_whose_last_shard_does_not_come_is_no_folder(filled, tmp_path, waits):  # noqa: F811
+def test_a_model_whose_last_shard_does_not_come_is_no_folder(filled, tmp_path, waits):
     filled.fault("HEAD .*model-00003", "status", status=503)
     commit = resolve("model", GEMMA, "main")
     with pytest.raises(StudyError, match=f"^{commit}: model-00003-of-00003.safetensors: the hub"):
@@ -233,7 +234,7 @@ def test_of_a_dataset_as_much_is_fetched_as_is_read(filled):
     assert len(filled.asked("GET /-/cdn/")) == 1
 
 
-def test_a_later_file_that_does_not_come(filled, waits):  # noqa: F811
+def test_a_later_file_that_does_not_come(filled, waits):
     filled.fault("HEAD .*train-00001", "reset")
     documents = hub_documents(dataset(filled), text())
     first = stand_ins.texts(
@@ -272,7 +273,7 @@ TEXT_COMMIT, TEXT_LISTING = f"/api/datasets/{TEXT}/revision/", f"/api/datasets/{
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @pytest.mark.parametrize("match", [TEXT_COMMIT, TEXT_LISTING, "GET /api/resolve-cache/datasets/"])
-def test_a_dataset_on_a_hub_that_is_unwell(filled, waits, match, status):  # noqa: F811
+def test_a_dataset_on_a_hub_that_is_unwell(filled, waits, match, status):
     filled.fault(match, "status", status=status, times=2)
     commit = resolve("dataset", TEXT, "main")
     assert next(hub_documents(commit, text()))

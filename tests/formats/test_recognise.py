@@ -13,11 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from sae_stitching.base.errors import StudyError
-from sae_stitching.formats import find, find_local, recognise
-from sae_stitching.formats.pretrained import load_sae
-from safetensors.torch import save, save_file
-from test_formats import (
+from helpers.sae_files import (
     CFG,
     D_MODEL,
     D_SAE,
@@ -31,6 +27,10 @@ from test_formats import (
     sparsify_folder,
     weights,
 )
+from sae_stitching.base.errors import StudyError
+from sae_stitching.formats import find, find_local, recognise
+from sae_stitching.formats.pretrained import load_sae
+from safetensors.torch import save, save_file
 
 UNREAD = ", which is not read; name an SAE of saelens, gemma-scope, dictionary-learning, sparsify"
 CROSSCODER = "a crosscoder or a cross-layer transcoder (its matrices have three dimensions)"

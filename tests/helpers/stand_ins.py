@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
+from helpers.checkout import ROOT
 from helpers.loopback_hub import Hub
 from sae_stitching.text.sources import make_random_model
 from safetensors.numpy import save as save_numpy
 from safetensors.torch import load_file, save
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-ROOT = Path(__file__).parents[2]
 PRESETS = {
     name: yaml.safe_load((ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8"))
     for name in ("gemma-2-2b", "gpt2-small", "gpt2-small-pretrained")

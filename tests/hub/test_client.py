@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import certifi
 import numpy as np
 import pytest
+from helpers.checkout import SCRIPTS
 from helpers.loopback_hub import EXPIRED, MEMBER, STRANGER, Hub
 from huggingface_hub import constants
 from sae_stitching.base.errors import StudyError
@@ -35,7 +35,8 @@ from sae_stitching.hub.client import (
     resolve,
     write_commit,
 )
-from test_faults import small_disk  # noqa: F401, a fixture
+
+pytestmark = pytest.mark.usefixtures("waits")
 
 REPO, FOLDER = "somebody/saes", "768"
 SMALL, LARGE = f"{FOLDER}/cfg.json", f"{FOLDER}/sae_weights.safetensors"
@@ -61,16 +62,6 @@ def saes(hub, tmp_path, monkeypatch) -> Hub:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
     hub.repository(REPO).commit(FILES)
     return hub
-
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch) -> list[float]:
-    """Seconds that would have been waited between tries, of which there are three."""
-    waits: list[float] = []
-    clock = SimpleNamespace(sleep=waits.append, time=time.time)
-    monkeypatch.setattr(patience, "time", clock)
-    monkeypatch.setattr(patience, "WAITS", (1.0, 2.0))
-    return waits
 
 
 @pytest.fixture
@@ -757,8 +748,7 @@ for file in list_files(commit, "{FOLDER}").values():
 def test_a_process_that_is_killed_midway_leaves_nothing_that_is_used(saes, xet):
     saes.xet = xet
     saes.fault(XET_BYTES if xet else GET_LARGE, "stall", after=100_000)
-    scripts = Path(__file__).parents[2] / "workflow_scripts"
-    with subprocess.Popen([sys.executable, "-c", FETCH, str(scripts)]) as process:
+    with subprocess.Popen([sys.executable, "-c", FETCH, str(SCRIPTS)]) as process:
         for _ in range(600):
             if any(r.sent >= 100_000 for r in saes.requests):
                 break
@@ -775,8 +765,7 @@ def test_a_process_that_is_killed_midway_leaves_nothing_that_is_used(saes, xet):
 
 def test_two_processes_fetch_a_file_once(saes):
     saes.fault(GET_LARGE, "trickle", rate=400_000)
-    scripts = Path(__file__).parents[2] / "workflow_scripts"
-    command = [sys.executable, "-c", FETCH, str(scripts)]
+    command = [sys.executable, "-c", FETCH, str(SCRIPTS)]
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert len(saes.asked(GET_LARGE)) == 1
@@ -785,7 +774,7 @@ def test_two_processes_fetch_a_file_once(saes):
 
 @pytest.mark.filterwarnings("ignore:Not enough free disk space")
 @pytest.mark.parametrize("xet", [False, True])
-def test_a_full_disk_is_named(saes, small_disk, monkeypatch, xet):  # noqa: F811
+def test_a_full_disk_is_named(saes, small_disk, monkeypatch, xet):
     saes.xet = xet
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
     commit = saes.repository(REPO).commit({SMALL: FILES[SMALL], LARGE: bytes(3_000_000)})
@@ -799,7 +788,7 @@ def test_a_full_disk_is_named(saes, small_disk, monkeypatch, xet):  # noqa: F811
     assert fetched()[LARGE] == bytes(3_000_000)
 
 
-def test_a_cache_that_cannot_be_written_is_named(saes, small_disk, monkeypatch):  # noqa: F811
+def test_a_cache_that_cannot_be_written_is_named(saes, small_disk, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
     (small_disk / "models--others").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -816,7 +805,7 @@ def test_a_cache_that_cannot_be_written_is_named(saes, small_disk, monkeypatch):
 
 
 @pytest.mark.usefixtures("saes")
-def test_a_damaged_file_in_a_cache_that_cannot_be_written(small_disk, monkeypatch):  # noqa: F811
+def test_a_damaged_file_in_a_cache_that_cannot_be_written(small_disk, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(small_disk))
     assert fetched() == FILES
     (path,) = small_disk.glob(f"models--*/snapshots/*/{LARGE}")

@@ -8,11 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
-from sae_stitching.figures.seed_agreement import (
-    agreement_curves,
-    agreement_figure,
-    agreement_row,
-)
+from sae_stitching.figures.seed_agreement import agreement_curves, agreement_figure, agreement_row
 from sae_stitching.matching import seed_agreement as module
 from sae_stitching.matching.seed_agreement import Agreement, agreement, random_agreement
 

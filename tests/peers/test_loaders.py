@@ -16,13 +16,13 @@ REASON = "needs SAELens; run make test-peers"
 sae_lens = pytest.importorskip("sae_lens", reason=REASON)
 
 import torch  # noqa: E402
+from helpers.peers import D_MODEL, D_SAE, check, inputs  # noqa: E402
 from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
 from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import find_local, places  # noqa: E402
 from sae_stitching.formats.pretrained import load_sae, read_files  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
-from test_peers import D_MODEL, D_SAE, check, inputs  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 STANDARD = {"W_enc": (D_MODEL, D_SAE), "W_dec": (D_SAE, D_MODEL), "b_enc": (D_SAE,)}

@@ -9,7 +9,7 @@ files, so its reader is the judge of ours.
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ from dictionary_learning.trainers.top_k import TopKTrainer  # noqa: E402
 from dictionary_learning.training import trainSAE  # noqa: E402
 from dictionary_learning.utils import load_dictionary  # noqa: E402
 from helpers.oracle import random_sae  # noqa: E402
+from helpers.peers import D_MODEL, D_SAE, TOLERANCE, K, check, inputs  # noqa: E402
 from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
 from sae_lens.saes.sae import SAEMetadata  # noqa: E402
 from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
 from sae_stitching.formats.pretrained import load_sae  # noqa: E402
 from sae_stitching.saes.architectures import ARCHITECTURES  # noqa: E402
-from sae_stitching.saes.sae import SAE  # noqa: E402
 from sae_stitching.stitching.stitched import (  # noqa: E402
     StitchedSAE,
     inference_threshold,
@@ -52,9 +52,7 @@ from sae_stitching.stitching.stitched import (  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-D_MODEL, D_SAE, K = 24, 64, 5
 HOOK = "blocks.8.hook_resid_pre"
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.fixture(autouse=True)
@@ -64,23 +62,10 @@ def fixed() -> Iterator[None]:
         yield
 
 
-def inputs() -> Tensor:
-    return 2.0 * torch.randn(200, D_MODEL, generator=torch.Generator().manual_seed(7))
-
-
 def randomise(module: torch.nn.Module, spread: float = 0.4) -> None:
     """Give every parameter values of its own, so that none could be left out or mistaken."""
     for parameter in module.parameters():
         parameter.data += spread * torch.randn_like(parameter)
-
-
-def check(sae: SAE, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:
-    """Compare codes and reconstructions of random activations."""
-    x = inputs()
-    theirs, ours = encode(x), sae.encode(x)
-    assert 0.01 < (theirs > 0).float().mean() < 0.9
-    torch.testing.assert_close(ours.to_dense(), theirs, **TOLERANCE)
-    torch.testing.assert_close(sae.decode(ours), decode(theirs), **TOLERANCE)
 
 
 # SAELens writes, we read

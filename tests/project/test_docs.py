@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from helpers.checkout import ROOT, SCRIPTS
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
@@ -34,7 +33,7 @@ def printed(tmp_path_factory) -> tuple[dict, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(ROOT / "workflow_scripts"), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "found.npz")), done.stdout

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 import sae_stitching
 import torch
+from helpers.checkout import LIBRARY, ROOT, SCRIPTS
 from sae_stitching.base.errors import StudyError
 
-ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "workflow_scripts"
-LIBRARY = SCRIPTS / "sae_stitching"
 PUBLIC = sorted(set(sae_stitching.__all__))
 
 

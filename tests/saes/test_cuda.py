@@ -5,20 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.corpus import write_corpus
+from helpers.interrupted_training import small_config, taken_up_and_whole
+from helpers.pre_activations import DTYPES, many_values
 from helpers.products import PATHS, products
-from sae_stitching.activations.cache import cache_shard
-from sae_stitching.activations.language_model import LanguageModel
-from sae_stitching.activations.shards import ActivationShards
-from sae_stitching.saes.sae import fingerprint
-from sae_stitching.saes.training import Objective, Trainer
-from sae_stitching.sparse import active as selection
-from sae_stitching.sparse.active import above, largest_of_batch, largest_of_token
-from sae_stitching.sparse.codes import SparseCodes
-from sae_stitching.text.sources import make_random_model
-from test_active import DTYPES, many_values
-from test_codes import dense_codes, normal
-from test_resume import small_config, taken_up_and_whole
-from test_training import (
+from helpers.random_codes import dense_codes, normal
+from helpers.trainings import (
     ALL,
     DEFAULTS,
     activations,
@@ -28,6 +19,15 @@ from test_training import (
     random_parameters,
     recovered,
 )
+from sae_stitching.activations.cache import cache_shard
+from sae_stitching.activations.language_model import LanguageModel
+from sae_stitching.activations.shards import ActivationShards
+from sae_stitching.saes.sae import fingerprint
+from sae_stitching.saes.training import Objective, Trainer
+from sae_stitching.sparse import active as selection
+from sae_stitching.sparse.active import above, largest_of_batch, largest_of_token
+from sae_stitching.sparse.codes import SparseCodes
+from sae_stitching.text.sources import make_random_model
 
 # What is tested runs nowhere else: on a CPU other code selects, adds up and moves entries.
 pytestmark = pytest.mark.skipif(

@@ -5,51 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.checkout import ROOT, SCRIPTS
+from helpers.interrupted_training import small_config, taken_up_and_whole
 from helpers.shards import write_shards
 from sae_stitching.base.errors import StudyError
 from sae_stitching.saes import training
 from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.sae import SAE, fingerprint, read_sae
-from sae_stitching.saes.training import (
-    Trainer,
-    TrainingConfig,
-    checkpoint_path,
-    discard_checkpoints,
-)
-
-
-def small_config(architecture, **changes):
-    keys = {
-        "d_sae": 48,
-        "architecture": architecture,
-        "k": 6,
-        "sparsity_coefficient": 2.0,
-        "decoder_norm_penalty": False,
-        "bandwidth": 0.4,
-        "lr": 3e-3,
-        "betas": (0.9, 0.999),
-        "max_grad_norm": 1.0,
-        "batch_size": 64,
-        "steps": 60,
-        "lr_warmup_steps": 5,
-        "lr_decay_fraction": 0.2,
-        "sparsity_warmup_fraction": 0.05,
-        "auxk_coefficient": 1 / 32,
-        "k_aux": None,
-        # Soon enough that latents are revived, and AuxK has work, before and after the stop.
-        "dead_after_tokens": 256,
-        "product_dtype": "bfloat16",
-        "apply_b_dec_to_input": True,
-        "shuffle_buffer": 256,
-        "device": "cpu",
-        "seed": 3,
-    }
-    return TrainingConfig(**{**keys, **changes})
+from sae_stitching.saes.training import Trainer, checkpoint_path, discard_checkpoints
 
 
 @pytest.fixture
@@ -62,34 +29,7 @@ def shards(tmp_path):
     return write_shards(tmp_path, codes @ features, [300, 250, 350])
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def taken_up_and_whole(config, shards, stop, tmp_path, monkeypatch):
-    """Two trainers at their end: one taken up after a stop at a step, one that never stopped."""
-    whole = Trainer(config, shards)
-    whole.train("whole")
-
-    monkeypatch.setattr(training, "_CHECKPOINT_EVERY", 0.0)
-    checkpoint = tmp_path / "checkpoint"
-    killed = Trainer(config, shards)
-    step = killed.train_step
-
-    def dies(x):
-        if killed.step == stop:
-            raise Killed
-        return step(x)
-
-    monkeypatch.setattr(killed, "train_step", dies)
-    with pytest.raises(Killed):
-        killed.train("killed", checkpoint)
-
-    again = Trainer(config, shards)
-    again.train("again", checkpoint)
-    return again, whole
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("stop", [1, 20, 37])
 def test_taken_up_equals_uninterrupted(architecture, stop, shards, tmp_path, monkeypatch):
@@ -153,7 +93,7 @@ sys.path[:0] = sys.argv[1:3]
 from sae_stitching.saes import training
 from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.saes.sae import save_sae
-from test_resume import small_config
+from helpers.interrupted_training import small_config
 training._CHECKPOINT_EVERY = 0.05
 folder = Path(sys.argv[3])
 shards = ActivationShards([folder / f"{n}.h5" for n in range(3)])
@@ -163,12 +103,12 @@ save_sae(sae, sys.argv[4], study="test", provenance={})
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment(shards, tmp_path):
     """The real thing: a process that is killed while it trains and while it saves."""
-    tests = Path(__file__).parents[1]
     steps = 1500
     target = tmp_path / "sae.h5"
-    command = [sys.executable, "-c", SCRIPT, str(tests), str(tests.parent / "workflow_scripts")]
+    command = [sys.executable, "-c", SCRIPT, str(ROOT / "tests"), str(SCRIPTS)]
     command += [str(tmp_path), str(target), str(steps)]
     checkpoint = tmp_path / "checkpoint"
     kills = 0

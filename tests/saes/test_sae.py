@@ -15,13 +15,7 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.saes import sae as sae_module
 from sae_stitching.saes.architectures import ARCHITECTURES
-from sae_stitching.saes.sae import (
-    SAE,
-    fingerprint,
-    load_decoder,
-    read_sae,
-    save_sae,
-)
+from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 
 TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 

@@ -10,14 +10,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parents[1] / f) for f in (".", "workflow", "text")]
-from test_workflow import ROOT, SHARDS, SIZES, Run, files  # noqa: E402, the line above finds it
+from helpers.checkout import ROOT, files
+from helpers.runs import Run
+from helpers.tiny import SHARDS, SIZES
 
 if shutil.which("sinfo") is None or subprocess.run(["sinfo", "-h"], capture_output=True).returncode:
     pytest.skip("no SLURM runs here; tests/slurm/run sets one up", allow_module_level=True)

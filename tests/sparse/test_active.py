@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.pre_activations import DTYPES, many_values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sae_stitching.sparse import active as selection
@@ -13,7 +14,6 @@ from sae_stitching.sparse.active import (
     largest_of_token_reference,
 )
 
-DTYPES = [torch.bfloat16, torch.float32, torch.float64]
 CASE = {
     "seed": st.integers(0, 2**32 - 1),
     "n_tokens": st.integers(1, 70),
@@ -28,13 +28,6 @@ def few_values(seed, n_tokens, d_sae, shift, dtype):
     generator = torch.Generator().manual_seed(seed)
     z = (torch.randint(-4, 5, (n_tokens, d_sae), generator=generator) + shift).to(dtype)
     return torch.where(torch.rand(z.shape, generator=generator) < 0.1, -torch.zeros_like(z), z)
-
-
-def many_values(seed, n_tokens, d_sae):
-    """Pre-activations as an encoder makes them, whose scale changes from token to token."""
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(n_tokens, d_sae, generator=generator, dtype=torch.float64)
-    return z * torch.rand(n_tokens, 1, generator=generator, dtype=torch.float64).mul(6).exp()
 
 
 def check(codes, z, kept):

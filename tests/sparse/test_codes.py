@@ -3,22 +3,13 @@
 import pytest
 import torch
 from helpers.products import products
+from helpers.random_codes import dense_codes, normal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sae_stitching.saes.sae import concatenate
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern, decode, encode_active
 
 exact = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def dense_codes(seed, n_tokens, d_sae, share):
-    """Non-negative codes of which about `share` are active; some tokens have none."""
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.rand(n_tokens, d_sae, generator=generator, dtype=torch.float64) + 0.1
-    codes *= torch.rand(n_tokens, d_sae, generator=generator) < share
-    if n_tokens > 2 and share < 1:
-        codes[torch.randint(n_tokens, (2,), generator=generator)] = 0.0
-    return codes
 
 
 shapes = {
@@ -46,10 +37,6 @@ def on_all_shapes(**more):
         return settings(max_examples=60, deadline=None)(test)
 
     return decorate
-
-
-def normal(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @on_all_shapes()

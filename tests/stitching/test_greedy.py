@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.stitching_cases import cases, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
@@ -19,7 +20,6 @@ from sae_stitching.stitching.selection_orders import (
     load_selection,
     walk,
 )
-from test_effects import cases, make_case
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
 

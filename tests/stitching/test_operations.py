@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers.stitching_cases import cases, make_case, thetas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.sums import PairSums
-from test_effects import cases, make_case, thetas
 
 
 @settings(max_examples=30, deadline=None)

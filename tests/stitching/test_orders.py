@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.stitching_cases import cases, make_case, thetas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.record import write_record
@@ -18,7 +19,6 @@ from sae_stitching.stitching.transitions import (
     transition,
     transition_operations,
 )
-from test_effects import cases, make_case, thetas
 
 exact = {"rtol": 1e-8, "atol": 1e-10}
 

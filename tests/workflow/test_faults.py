@@ -1,16 +1,14 @@
 """Full disks and folders that cannot be written to: the file is named, the rest is kept."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.checkout import SCRIPTS
+from helpers.store_files import opened, write
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.store import write_hdf5
-from test_store import opened, write
 
-SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 JOB = """
 import sys
 from types import SimpleNamespace
@@ -26,18 +24,6 @@ with job(here) as origin:
         for first in range(0, 1_000_000, 1000):
             values[first : first + 1000] = first
 """
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a small disk can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_ends_the_job_and_keeps_what_is_there(small_disk, tmp_path):

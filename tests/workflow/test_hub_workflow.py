@@ -4,36 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import stand_ins
+from helpers import stand_ins
 from helpers.loopback_hub import MEMBER, Hub
+from helpers.preset_runs import assert_nowhere, command, snakemake
 from helpers.stand_ins import GEMMA, GPT2_SAES
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(folder: Path, preset: str, *arguments: str) -> list[str]:
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    config = ["--configfile", str(ROOT / "presets" / f"{preset}.yaml"), "--cores", "2"]
-    return [*start, "--directory", str(folder), *config, *arguments]
-
-
-def snakemake(folder: Path, preset: str, *arguments: str, fails: bool = False) -> str:
-    done = subprocess.run(
-        command(folder, preset, *arguments),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert (done.returncode != 0) == fails, done.stdout[-3000:]
-    return done.stdout
 
 
 def complaints(said: str) -> list[str]:
@@ -47,13 +25,6 @@ def commits_of(folder: Path) -> set[str]:
     links = [path for path in folder.rglob("*") if path.is_symlink()]
     assert links and all(path.is_file() for path in links)
     return {os.readlink(path).partition("/snapshots/")[2].partition("/")[0] for path in links}
-
-
-def assert_nowhere(token: str, *folders: Path) -> None:
-    """A token is in no file of these folders, nor in the name of one."""
-    for path in (path for folder in folders for path in folder.rglob("*")):
-        assert token not in str(path)
-        assert not path.is_file() or token.encode() not in path.read_bytes()
 
 
 @pytest.fixture

@@ -11,86 +11,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from sae_stitching.base.record import write_record
-from sae_stitching.matching.subgraphs import Subgraphs
-from sae_stitching.stitching.insertions import Insertions
+from helpers.checkout import LIBRARY, ROOT, SCRIPTS, copy_checkout
+from helpers.figure4_runs import FIGURE, LOG, Figure4, write_inputs
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "envs", "presets", "profiles", "report", "rules", "schemas")
-SCRIPTS = "workflow_scripts"
-DRAWING = f"{SCRIPTS}/sae_stitching/figures/figure4.py"
-FIGURE = "results/tiny/figures/figure4_32--64.csv"
-LOG = "results/tiny/logs/figure4.log"
-DELTA_MSE = np.linspace(-1.0, 1.0, 64)
-
-
-def copy_checkout(folder: Path) -> Path:
-    """Copy what a checkout needs to run."""
-    folder.mkdir(parents=True)
-    for part in PARTS:
-        kind = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        kind(ROOT / part, folder / part)
-    shutil.copytree(ROOT / SCRIPTS, folder / SCRIPTS, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
-def write_inputs(folder: Path) -> None:
-    """Write what Figure 4 of the tiny preset's pairs is drawn from, the same for each."""
-    origin = {"study": "tiny", "provenance": {}}
-    where = folder / "results" / "tiny"
-    counts, cosines = np.full(64, 9), np.linspace(0, 1, 64, dtype=np.float32)
-    insertions = Insertions(DELTA_MSE, np.full(64, 0.1), counts, cosines, 1.0, 0.5, 99)
-    alone = np.where(cosines < 0.5, -1, 0).astype(np.int32)
-    subgraphs = Subgraphs(np.zeros(32, np.int32), alone, 0.5, 1)
-    for pair in ("32--64", "32--128", "64--128"):
-        write_record(insertions, where / "stitching" / "insertions" / f"{pair}.h5", **origin)
-        write_record(subgraphs, where / "subgraphs" / f"{pair}.h5", **origin)
-
-
-@dataclass
-class Figure4:
-    """A checkout, a folder it runs in, and the Python and the environment that it runs with."""
-
-    checkout: Path
-    folder: Path
-    python: str = sys.executable
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def draw(self, *arguments: str) -> tuple[int, str]:
-        """Draw the figure where it is not there or stale; exit status, and all that was said."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE_")}
-        config = self.checkout / "presets" / "tiny.yaml"
-        options = ["--snakefile", self.checkout / "Snakefile", "--directory", self.folder]
-        options += ["--configfile", config, "--cores", "1", *arguments]
-        options += ["--allowed-rules", "figure4", "--", FIGURE]
-        done = subprocess.run(
-            [self.python, "-m", "snakemake", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**inherited, **self.environment},
-            cwd=self.folder.parent,
-        )
-        return done.returncode, done.stdout
-
-    @property
-    def factor(self) -> float:
-        """What the figure's numbers are times those of the stored insertions."""
-        shown = pd.read_csv(self.folder / FIGURE)["delta_mse"].to_numpy()
-        (factor,) = set(np.round(shown / DELTA_MSE, 6))
-        return factor
-
-    def error(self, said: str) -> str:
-        """The one line that says what is wrong."""
-        assert "Traceback" not in said
-        (line,) = [line for line in said.splitlines() if line.startswith("error")]
-        return line
+DRAWING = f"{SCRIPTS.name}/{LIBRARY.name}/figures/figure4.py"
 
 
 def multiply(file: Path, factor: int) -> None:
@@ -134,7 +61,7 @@ def new_environment(tmp_path_factory) -> Callable[[], tuple[str, Path]]:
 
 def older_copy(where: Path) -> None:
     kept = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / SCRIPTS / "sae_stitching", where / "sae_stitching", ignore=kept)
+    shutil.copytree(LIBRARY, where / LIBRARY.name, ignore=kept)
     multiply(where / "sae_stitching" / "figures" / "figure4.py", 1000)
 
 
@@ -163,7 +90,7 @@ def test_older_copies_and_a_strangers_module_on_the_path(figure4, tmp_path):
 
 def test_the_path_stays_as_it_was_for_all_others(copied, tmp_path):
     # Names of scripts, such as encode, may be names of libraries too.
-    script = copied.checkout / SCRIPTS / "figure4.py"
+    script = copied.checkout / SCRIPTS.name / "figure4.py"
     with script.open("a") as file:
         file.write("    import encode, os, subprocess, sys\n")
         file.write("    assert encode.THEIRS\n")
@@ -205,7 +132,7 @@ def test_an_edit_that_bytecode_does_not_show(copied):
     assert copied.factor == 7
 
 
-@pytest.mark.parametrize("edited", [DRAWING, f"{SCRIPTS}/figure4.py"])
+@pytest.mark.parametrize("edited", [DRAWING, f"{SCRIPTS.name}/figure4.py"])
 def test_an_edit_after_the_run_began(copied, edited):
     # The run waits in its first line for the edit, as one of many hours would.
     begin = copied.checkout / "Snakefile"
@@ -215,7 +142,7 @@ def test_an_edit_after_the_run_began(copied, edited):
     begin.write_text(begin.read_text() + change)
     status, said = copied.draw()
     assert status == 1
-    script = copied.checkout / SCRIPTS / "figure4.py"
+    script = copied.checkout / SCRIPTS.name / "figure4.py"
     assert copied.error(said) == (
         f"error in figure4: {script}, or what it imports, was changed after the run began; "
         f"run again (log: {LOG})"
@@ -236,7 +163,7 @@ def test_a_comment_after_the_run_began(copied):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_module_that_the_hash_does_not_cover(copied, late):
-    script = copied.checkout / SCRIPTS / "figure4.py"
+    script = copied.checkout / SCRIPTS.name / "figure4.py"
     imported = "__import__('importlib').import_module('sae_stitching.figures.' + 'figure5')"
     text = script.read_text()
     changed = (
@@ -246,7 +173,7 @@ def test_a_module_that_the_hash_does_not_cover(copied, late):
     script.write_text(changed)
     status, said = copied.draw()
     assert status == 1
-    library = f"{copied.checkout}/{SCRIPTS}/sae_stitching"
+    library = copied.checkout / SCRIPTS.name / LIBRARY.name
     assert copied.error(said) == (
         f"error in figure4: {library}/figures/figure5.py has been imported, but "
         f"{script} does not say so in a way that its hash could cover; write: from "
@@ -263,7 +190,7 @@ def test_a_library_that_python_imports_as_it_starts(figure4, new_environment):
     assert status == 1
     assert figure4.error(said) == (
         f"error: {packages}/sae_stitching/__init__.py has been imported before this workflow's own "
-        f"{ROOT}/{SCRIPTS}/sae_stitching; see to it that nothing imports sae_stitching as Python "
+        f"{LIBRARY}; see to it that nothing imports sae_stitching as Python "
         "starts (sitecustomize, .pth files)"
     )
     assert not (figure4.folder / FIGURE).exists()
@@ -272,19 +199,19 @@ def test_a_library_that_python_imports_as_it_starts(figure4, new_environment):
 def test_scripts_of_another_checkout(figure4, new_environment, tmp_path):
     # What puts itself before PYTHONPATH, as old installers did.
     figure4.python, packages = new_environment()
-    other = copy_checkout(tmp_path / "other") / SCRIPTS
+    other = copy_checkout(tmp_path / "other") / SCRIPTS.name
     (packages / "early.pth").write_text(f"import sys; sys.path.insert(0, {str(other)!r})\n")
     status, said = figure4.draw()
     assert status == 1
     assert figure4.error(said) == (
-        f"error in figure4: {other} comes before {ROOT}/{SCRIPTS}, whose scripts this run is "
+        f"error in figure4: {other} comes before {SCRIPTS}, whose scripts this run is "
         f"of, on Python's path; take it off (log: {LOG})"
     )
 
 
 def test_every_script_begins_with_job():
     # What comes before it would be imported from wherever it is found.
-    for script in (ROOT / SCRIPTS).glob("*.py"):
+    for script in SCRIPTS.glob("*.py"):
         text = script.read_text(encoding="utf-8")
         if script.stem not in ("job", "own_code", "check_command_line"):
             assert text.index("from job import job") < text.index("sae_stitching"), script

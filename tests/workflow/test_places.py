@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.checkout import ROOT, SCRIPTS, copy_checkout
+from helpers.figure4_runs import FIGURE, Figure4, write_inputs
+from helpers.package_index import CONTENT, pinned
+from helpers.runs import Run
 from sae_stitching.text.sources import link, sha256
-from test_own_code import FIGURE, ROOT, SCRIPTS, Figure4, copy_checkout, write_inputs
-from test_sources import CONTENT, index, pinned  # noqa: F401, a fixture
-from test_workflow import Run
 
 # Folders
 
@@ -71,7 +72,7 @@ def test_texts_with_braces_in_their_names(tmp_path):
     assert "tokenise" in Run(ROOT, tmp_path).snakemake("-n", target, config=config)[1]
 
 
-def test_results_on_another_disk_and_a_cache_beside_the_link(index, tmp_path):  # noqa: F811
+def test_results_on_another_disk_and_a_cache_beside_the_link(index, tmp_path):
     folder, scratch = tmp_path / "study", tmp_path / "scratch" / "deep" / "results"
     folder.mkdir()
     scratch.mkdir(parents=True)
@@ -176,9 +177,10 @@ def test_the_library_where_nothing_may_be_written(closed, tmp_path):
     status, _ = run_closed(["-c", f"open({str(home / 'file')!r}, 'w')"], home, tmp_path)
     assert status == 1
     code = (
-        f"import sys; sys.path.insert(0, {str(checkout / SCRIPTS)!r}); import numpy as np; "
-        "from sae_stitching import greedy, selection, sparse, stitching; "
-        "sums = np.zeros(2); sparse._sum_by_latent(np.array([1, 1]), np.ones(2), sums); print(sums)"
+        f"import sys; sys.path.insert(0, {str(checkout / SCRIPTS.name)!r}); import numpy as np; "
+        "from sae_stitching.sparse import active, codes; "
+        "from sae_stitching.stitching import effects, greedy; "
+        "sums = np.zeros(2); codes._sum_by_latent(np.array([1, 1]), np.ones(2), sums); print(sums)"
     )
     assert run_closed(["-c", code], home, tmp_path) == (0, "[0. 2.]\n")
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import own_code
 import pytest
+from helpers.checkout import SCRIPTS
 from own_code import OwnCode
 from sae_stitching.base.provenance import package_versions
-
-SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 
 FILES = {
     "run.py": '''

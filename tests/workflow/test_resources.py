@@ -1,91 +1,98 @@
 """What jobs ask for: more for larger SAEs and more tokens, and more again after a failure."""
 
-import math
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import yaml
-
-RULES = Path(__file__).parents[2] / "rules"
-SAE = {"batch_size": 4096, "steps": 1000, "shuffle_buffer": 1 << 17}
-
-
-def helpers(d_small=576, d_large=1152, max_eval_sequences=1000, d_model=768):
-    """The functions that rules/resources.smk reckons resources with, for a study of two SAEs."""
-    _, mark, functions = (RULES / "resources.smk").read_text().partition("# Resources.")
-    study = {
-        "model": {"name": "model"},
-        "tokens": {
-            "context": 128,
-            "eval_fraction": 0.1,
-            "max_eval_sequences": max_eval_sequences,
-            "max_train_sequences": None,
-        },
-        "stitching": {"selection_tokens": 65536},
-    }
-    found = {
-        "math": math,
-        "model_source": {"d_model": d_model},
-        "study": study,
-        "saes": {"small": {**SAE, "d_sae": d_small}, "large": {**SAE, "d_sae": d_large}},
-        "sizes": {"small": d_small, "large": d_large},
-        "names": lambda _: ("small", "large"),
-    }
-    exec(mark + functions, found)
-    return SimpleNamespace(**found)
-
+from helpers.tiny import TINY
+from helpers.workflow_api import read
 
 LARGE = SimpleNamespace(sae="large")
-OF_A_JOB = ("stitching_mb", "stitching_minutes", "training_mb", "training_minutes")
+PAIR = SimpleNamespace(pair="small--large")
+# What the rules reckon for a job, of a pair or of one SAE.
+OF_A_JOB = {
+    "stitching_mb": PAIR,
+    "stitching_minutes": PAIR,
+    "training_mb": LARGE,
+    "training_minutes": LARGE,
+}
+
+
+@contextmanager
+def functions(
+    d_small: int = 576,
+    d_large: int = 1152,
+    max_eval_sequences: int | None = 1000,
+    max_train_sequences: int | None = None,
+    d_model: int = 768,
+) -> Iterator[SimpleNamespace]:
+    """The functions that rules reckon resources with, as Snakemake has them, for two SAEs."""
+    name = TINY["model"]["name"]
+    config: dict[str, Any] = {
+        "sources": {name: {**TINY["sources"][name], "d_model": d_model}},
+        "tokens": {
+            "max_eval_sequences": max_eval_sequences,
+            "max_train_sequences": max_train_sequences,
+        },
+        "training": {"batch_size": 4096, "steps": 1000},
+        "saes": [{"name": "small", "d_sae": d_small}, {"name": "large", "d_sae": d_large}],
+        "stitched": [],
+    }
+    with TemporaryDirectory() as folder:
+        study = Path(folder) / "study"
+        study.mkdir()
+        with read(study, config) as workflow:
+            yield SimpleNamespace(**workflow.globals)
+
+
+@cache
+def reckoned(**sizes: Any) -> dict[str, Any]:
+    """All amounts for a study of these sizes, and what three attempts of a job get."""
+    with functions(**sizes) as here:
+        found: dict[str, Any] = {name: getattr(here, name)(job) for name, job in OF_A_JOB.items()}
+        for name in ("selection_mb", "selection_minutes"):
+            found[name] = getattr(here, name)("small", "large")
+        for split in ("train", "eval"):
+            found[f"n_tokens {split}"] = here.n_tokens(split)
+        for amount, job in {1000: LARGE, **OF_A_JOB}.items():
+            resource = here.scaled(getattr(here, amount) if isinstance(amount, str) else amount)
+            found[f"attempts of {amount}"] = [resource(job, attempt) for attempt in (1, 2, 3)]
+        return {**found, "d_model": here.d_model}
 
 
 @pytest.mark.parametrize("amount", [1000, *OF_A_JOB])
 def test_every_attempt_gets_as_much_again(amount):
-    here = helpers()
-    resource = here.scaled(getattr(here, amount) if isinstance(amount, str) else amount)
-    first = resource(LARGE, 1)
+    first, *others = reckoned()[f"attempts of {amount}"]
     assert isinstance(first, int)
-    for attempt in (2, 3):
-        assert attempt * (first - 1) <= resource(LARGE, attempt) <= attempt * first
+    for attempt, found in enumerate(others, start=2):
+        assert attempt * (first - 1) <= found <= attempt * first
 
 
-@pytest.mark.parametrize("amount", ["selection_mb", "selection_minutes"])
-def test_choosing_among_more_latents_takes_more(amount):
-    amounts = [getattr(helpers(d, 2 * d), amount)("small", "large") for d in (768, 6144, 49152)]
-    assert amounts == sorted(set(amounts))
-
-
-@pytest.mark.parametrize("amount", ["stitching_mb", "training_mb", "training_minutes"])
-def test_larger_saes_get_more(amount):
-    amounts = [getattr(helpers(d, 2 * d), amount)(LARGE) for d in (768, 6144, 49152)]
+@pytest.mark.parametrize(
+    "amount",
+    ["selection_mb", "selection_minutes", "stitching_mb", "training_mb", "training_minutes"],
+)
+def test_more_latents_take_more(amount):
+    amounts = [reckoned(d_small=d, d_large=2 * d)[amount] for d in (768, 6144, 49152)]
     assert amounts == sorted(set(amounts))
 
 
 def test_more_tokens_get_more_time_but_no_more_memory():
-    few, many = helpers(max_eval_sequences=100), helpers(max_eval_sequences=100_000)
-    assert few.stitching_minutes(LARGE) < many.stitching_minutes(LARGE)
-    assert few.stitching_mb(LARGE) == many.stitching_mb(LARGE)
+    few, many = reckoned(max_eval_sequences=100), reckoned(max_eval_sequences=100_000)
+    assert few["stitching_minutes"] < many["stitching_minutes"]
+    assert few["stitching_mb"] == many["stitching_mb"]
 
 
 def test_what_the_config_does_not_tell_is_assumed():
-    here = helpers(max_eval_sequences=None)
-    assert here.n_tokens("eval") == 0.1 * here.n_tokens("train")
-    assert helpers(d_model=768).d_model == 768
+    found, share = reckoned(max_eval_sequences=None), TINY["tokens"]["eval_fraction"]
+    assert found["n_tokens eval"] == share * found["n_tokens train"]
+    assert found["d_model"] == 768
 
 
 def test_time_for_training_ends_somewhere():
-    assert helpers(d_large=98304 * 100).training_minutes(LARGE) == 2880
-
-
-def test_every_rule_asks_for_more_after_a_failure():
-    text = "\n".join(path.read_text() for path in RULES.glob("*.smk"))
-    asked = re.findall(r"^        (mem_mb|runtime)=(\w+)", text, re.MULTILINE)
-    assert len(asked) == 2 * text.count("    resources:\n")
-    assert {function for _, function in asked} == {"scaled"}
-    # Those that ask for nothing get what the profiles say.
-    for profile in ("default", "slurm"):
-        path = RULES.parent / "profiles" / profile / "profile.yaml"
-        defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["default-resources"]
-        assert defaults == ["mem_mb=2000 * attempt", "runtime=10 * attempt"]
+    assert reckoned(d_large=98304 * 100)["training_minutes"] == 2880
