@@ -384,11 +384,12 @@ def test_the_loader_is_a_function_with_a_name_and_a_page():
 def test_neither_torch_nor_jaxtyping_is_loaded_for_what_is_stored(tmp_path):
     path = written(tmp_path)
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; from test_record import load_whole; "
-        "sys.modules.pop('pytest'); load_whole(sys.argv[3]); "
+        "import sys; sys.path[:0] = sys.argv[1:4]; from test_record import load_whole; "
+        "sys.modules.pop('pytest'); load_whole(sys.argv[4]); "
         "print(*({'torch', 'jaxtyping'} & sys.modules.keys()))"
     )
-    arguments = [str(SCRIPTS), str(Path(__file__).parent), str(path)]
+    arguments = [str(SCRIPTS), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    arguments.append(str(path))
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )

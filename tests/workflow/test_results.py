@@ -240,6 +240,7 @@ def test_hdf5_files_tell_where_they_come_from(away):
         "activations": "cache_activations",
         "saes": "train_sae",
         "codes": "encode",
+        "stitching/threshold": "insertions",
         "stitching/transition": "transition_step",
         "stitching/orders": "transition_orders",
         "stitching/selection": "select_latents",

@@ -99,7 +99,9 @@ def test_the_code_among_the_params_is_that_of_the_rules_own_script(rules, name):
 
 
 def test_each_script_belongs_to_a_rule_and_each_other_rule_runs_nothing(rules):
-    assert {name for name, rule in rules.items() if rule["script"]} == set(SCRIPTED)
+    # Figures 18 and 19 are 4 and 5 with a parameter, and run their scripts.
+    scripts = {Path(rule["script"]).stem for rule in rules.values() if rule["script"]}
+    assert scripts == set(SCRIPTED)
     for rule in rules.values():
         assert rule["norun"] == (rule["script"] is None)
         assert rule["script"] or not (rule["output"] or rule["log"] or rule["benchmark"])

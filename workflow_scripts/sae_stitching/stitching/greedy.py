@@ -83,7 +83,7 @@ def greedy_latents(
     The larger SAE has the direction that the smaller one lacks twice. Either of the two would help,
     both would be one too many.
 
-    >>>     >>> from sae_stitching import SAE, EvalPair, greedy_latents
+    >>> from sae_stitching import SAE, EvalPair, greedy_latents
     >>> def sae(W):
     ...     return SAE(W.T, W, torch.zeros(len(W)), torch.zeros(2), "relu")
     >>> small, large = sae(torch.eye(2)[:1]), sae(torch.eye(2)[[1, 1, 0]])
