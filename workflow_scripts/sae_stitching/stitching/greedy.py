@@ -83,6 +83,7 @@ def greedy_latents(
     The larger SAE has the direction that the smaller one lacks twice. Either of the two would help,
     both would be one too many.
 
+    >>> import torch
     >>> from sae_stitching import SAE, EvalPair, greedy_latents
     >>> def sae(W):
     ...     return SAE(W.T, W, torch.zeros(len(W)), torch.zeros(2), "relu")
