@@ -124,7 +124,7 @@ def _verify(snakemake: Any, code: str | None = None) -> None:
             "is of, on Python's path; take it off"
         )
     # A rule may be another one with other settings, and so run that one's script.
-    _own.verify(Path(sys.modules["__main__"].__file__).stem, code)
+    _own.verify(Path(str(sys.modules["__main__"].__file__)).stem, code)
 
 
 def _fix_threads(threads: int | None) -> None:
