@@ -115,7 +115,7 @@ class Activations:
         self.n_tokens, self.d_model = x.shape
 
     def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
-        """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
+        """Yield all tokens in order, in blocks of whole sequences of about ``n_tokens`` tokens."""
         for rows in _whole_sequences(self.sequence, n_tokens):
             yield Block(rows.start, self.x[rows], self.sequence[rows])
 
@@ -180,7 +180,7 @@ class ActivationShards:
         self.identity = digest.hexdigest()
 
     def blocks(self, n_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
-        """Yield all tokens in order, in blocks of whole sequences of about `n_tokens` tokens."""
+        """Yield all tokens in order, in blocks of whole sequences of about ``n_tokens`` tokens."""
         for path, start in zip(self.paths, self.starts, strict=False):
             with open_record(Shard, path) as shard:
                 sequence = torch.from_numpy(shard.sequence[...].astype(np.int64))

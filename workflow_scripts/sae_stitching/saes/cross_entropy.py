@@ -29,7 +29,7 @@ _LOGITS = 1 << 25
 
 
 def eval_sequences(path: str | Path, n_tokens: int, *, study: str) -> "torch.Tensor":
-    """Whole sequences of the eval split, at equal distances, of at least `n_tokens` tokens.
+    """Whole sequences of the eval split, at equal distances, of at least ``n_tokens`` tokens.
 
     Returns
     -------

@@ -124,7 +124,7 @@ class StoredCodes:
         return SparseCodes(SparsePattern(indptr, indices, self.d_sae), values)
 
     def blocks(self, n_tokens: int = 1 << 15) -> Iterator[SparseCodes]:
-        """All codes in order, `n_tokens` tokens at a time."""
+        """All codes in order, ``n_tokens`` tokens at a time."""
         for start in range(0, self.n_tokens, n_tokens):
             yield self.tokens(start, min(start + n_tokens, self.n_tokens))
 
