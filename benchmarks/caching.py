@@ -70,7 +70,8 @@ def ours_and_bare(args: argparse.Namespace, tokens: np.ndarray) -> Times:
     """Our caching of a shard, and the Hugging Face model without what lies beyond the hook."""
     from sae_stitching.activations.cache import cache_shard
     from sae_stitching.activations.language_model import LanguageModel
-    from sae_stitching.base.store import write_hdf5
+    from sae_stitching.base.record import write_record
+    from sae_stitching.text.token_file import Split, Tokens
     from transformers import AutoModelForCausalLM
 
     ours = LanguageModel(args.model, f"blocks.{args.layer}.hook_resid_pre")
@@ -80,8 +81,8 @@ def ours_and_bare(args: argparse.Namespace, tokens: np.ndarray) -> Times:
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "tokens.h5")
-        with write_hdf5(corpus, format="tokens", **ORIGIN) as file:
-            file["eval/tokens"] = tokens
+        split = Split(tokens.astype(np.int32), np.zeros(len(tokens), np.int32))
+        write_record(Tokens("model", tokens.shape[1], 0, split, split), corpus, **ORIGIN)
 
         def run_ours() -> None:
             cache_shard(

@@ -29,17 +29,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "workflow_scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 import job  # noqa: F401, sets how memory is allocated and how threads wait, as for every rule
 import numpy as np
 import torch
+from sae_stitching.activations.shard_file import Shard
 from sae_stitching.activations.shards import ActivationShards, create_activations
-from sae_stitching.base.record import write_record
-from sae_stitching.base.store import write_hdf5
+from sae_stitching.base.record import create_record, write_record
 from sae_stitching.matching.decoder_similarity import load_similarity, write_similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs, load_subgraphs
-from sae_stitching.saes.encoding import encode_shards, open_codes
+from sae_stitching.saes.encoding import Codes, encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
@@ -137,16 +137,17 @@ def _sparse(latents: torch.Tensor, values: torch.Tensor, d_sae: int) -> SparseCo
 
 @contextmanager
 def _activations(path: Path, n_tokens: int) -> Iterator[np.ndarray]:
-    with write_hdf5(path, format="activations", **ORIGIN) as file:
+    with create_record(Shard, path, **ORIGIN) as file:
         token = np.arange(n_tokens, dtype=np.int32)
         file["sequence"], file["position"] = token // CONTEXT, token % CONTEXT + 1
         file.attrs.update({"hook": "hook", "model": "synthetic", "d_model": D_MODEL})
+        file.attrs.update({"split": "eval", "shard": 0, "n_shards": 1, "context": CONTEXT})
         yield create_activations(file, n_tokens, D_MODEL, "float16")
 
 
 @contextmanager
 def _codes(path: Path, sae: SAE) -> Iterator[Callable[[SparseCodes], None]]:
-    with write_hdf5(path, format="codes", **ORIGIN) as file:
+    with create_record(Codes, path, **ORIGIN) as file:
         file.attrs["d_sae"], file.attrs["sae_fingerprint"] = sae.d_sae, fingerprint(sae)
         growing = {"chunks": (1 << 16,), "maxshape": (None,), "shape": (0,)}
         indices = file.create_dataset("indices", dtype=np.int32, **growing)

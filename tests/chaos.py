@@ -22,7 +22,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from helpers.checkout import ROOT, files
+from helpers.checkout import ROOT, SCRIPTS, files
+
+sys.path.insert(0, str(SCRIPTS))  # where the helpers find the library
+
 from helpers.runs import Run
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
