@@ -50,7 +50,7 @@ rule all:
         ),
         rules.significance.output,
         branch(bool(comparisons), then=rules.seed_agreement.output, otherwise=[]),
-        branch(bool(aged), then=rules.convergence.output, otherwise=[]),
+        branch(bool(convergence_pairs), then=rules.convergence.output, otherwise=[]),
         branch(bool(steps), then=rules.orders.output, otherwise=[]),
         branch(bool(trained), then=rules.selection.output, otherwise=[]),
         branch(bool(stitched), then=rules.stitched.output, otherwise=[]),
@@ -61,7 +61,7 @@ rule all:
         rules.summary.output,
         collect(rules.table_page.output, table=TABLES),
         branch(
-            len(kin) > 1,
+            len(compared_series) > 1,
             then=rules.families.output + rules.family_transitions.output,
             otherwise=[],
         ),

@@ -73,8 +73,8 @@ from sae_stitching.base.names import pair_name, split_pair_name
 from sae_stitching.tables.published import PUBLISHED
 from sae_stitching.matching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.config.study import (
-    cohorts,
-    families,
+    longest_series,
+    series,
     hub_references,
     is_jumprelu,
     read_study,
@@ -144,8 +144,8 @@ all_saes = [*saes, *stitched]
 # Latents of each; of a stitched SAE the most that it may have.
 sizes = sae_sizes(study)
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
-# SAEs that are looked at latent by latent.
-looked_at = [
+# SAEs that the explorer shows latent by latent.
+explored = [
     *saes,
     *(s for s in stitched if any(s in p for p in study["stitching"]["pairs"])),
 ]
@@ -153,34 +153,36 @@ path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
 # Pairs for which ways to select latents are compared.
 selection_pairs = steps or pairs
-# Families that are compared, and the steps from size to size inside them.
-kin = {
+# Series of SAEs that are compared, and the steps from size to size inside them.
+compared_series = {
     key: names
-    for key, names in families(study["saes"]).items()
+    for key, names in longest_series(study["saes"]).items()
     if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
 }
-kin_steps = [
+series_steps = [
     [*key, pair_name(*step)]
-    for key, names in kin.items()
+    for key, names in compared_series.items()
     for step in zip(names, names[1:])
     if pair_name(*step) in pairs
 ]
-# Pairs of SAEs of one age, where the study trains some for different numbers of steps.
-aged = [
+# Pairs of SAEs trained for the same steps, where the study trains some for different numbers.
+convergence_pairs = [
     {
         "architecture": architecture,
         "seed": seed,
-        "steps": age,
-        "tokens": age * saes[small]["batch_size"],
+        "steps": n_steps,
+        "tokens": n_steps * saes[small]["batch_size"],
         "small": small,
         "large": large,
     }
-    for (architecture, seed, age), names in cohorts(study["saes"]).items()
+    for (architecture, seed, n_steps), names in series(study["saes"]).items()
     for small, large in zip(names, names[1:])
-    if age is not None and pair_name(small, large) in pairs
+    if n_steps is not None and pair_name(small, large) in pairs
 ]
-aged_saes = list(
-    dict.fromkeys(pair[side] for pair in aged for side in ("small", "large"))
+convergence_saes = list(
+    dict.fromkeys(
+        pair[side] for pair in convergence_pairs for side in ("small", "large")
+    )
 )
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
@@ -262,9 +264,17 @@ TABLES = {
     "components": "Types of latent families",
     "significance": "Insertion effects that differ from zero",
     **({"seed_agreement": "Agreement of seeds"} if comparisons else {}),
-    **({"convergence": "Numbers against the steps of training"} if aged else {}),
+    **(
+        {"convergence": "Numbers against the steps of training"}
+        if convergence_pairs
+        else {}
+    ),
     **({"orders": "Orders of insertion"} if steps else {}),
-    **({"families": "SAEs of one architecture and seed"} if len(kin) > 1 else {}),
+    **(
+        {"families": "SAEs of one architecture and seed"}
+        if len(compared_series) > 1
+        else {}
+    ),
     # Without training there are no training activations to select on, unless they are asked for.
     **({"selection": "Ways to select latents"} if trained else {}),
     **({"stitched": "Stitched SAEs"} if stitched else {}),

@@ -88,7 +88,7 @@ rule family_transitions:
     input:
         [
             f"{results}/stitching/transition/{pair}.h5"
-            for architecture, seed, pair in kin_steps
+            for architecture, seed, pair in series_steps
         ],
     output:
         figure("family_transitions"),
@@ -103,7 +103,7 @@ rule family_transitions:
         mem_mb=scaled(2000),
         runtime=scaled(10),
     params:
-        job=job("family_transitions", steps=kin_steps, dpi=study["figures"]["dpi"]),
+        job=job("family_transitions", steps=series_steps, dpi=study["figures"]["dpi"]),
     message:
         "Draw the transitions of the families of SAEs"
     script:
@@ -301,7 +301,7 @@ rule figure16:
         job=job(
             "figure16",
             pairs=[*pairs, *seed_pairs],
-            sizes={name: sizes[name] for name in looked_at},
+            sizes={name: sizes[name] for name in explored},
             seeds=seeds,
             dpi=study["figures"]["dpi"],
         ),

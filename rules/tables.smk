@@ -82,7 +82,7 @@ rule families:
             "families",
             families=[
                 {"architecture": architecture, "seed": seed, "saes": names}
-                for (architecture, seed), names in kin.items()
+                for (architecture, seed), names in compared_series.items()
             ],
             dpi=study["figures"]["dpi"],
         ),
@@ -96,7 +96,7 @@ rule convergence:
     input:
         pairs=rules.pairs.output[0],
         saes=rules.sae_properties.output[0],
-        curves=collect(f"{results}/saes/{{sae}}.csv", sae=aged_saes),
+        curves=collect(f"{results}/saes/{{sae}}.csv", sae=convergence_saes),
         agreement=branch(
             bool(comparisons),
             then=[f"{results}/tables/seed_agreement.csv"],
@@ -104,7 +104,7 @@ rule convergence:
         ),
         walks=[
             f"{results}/stitching/transition/{pair_name(pair['small'], pair['large'])}.h5"
-            for pair in aged
+            for pair in convergence_pairs
         ],
     output:
         figure("convergence"),
@@ -122,8 +122,8 @@ rule convergence:
     params:
         job=job(
             "convergence",
-            pairs=aged,
-            saes=aged_saes,
+            pairs=convergence_pairs,
+            saes=convergence_saes,
             seeds=bool(comparisons),
             dpi=study["figures"]["dpi"],
         ),

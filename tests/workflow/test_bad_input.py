@@ -50,7 +50,7 @@ from sae_stitching.saes.sae import SAE, read_sae, save_sae
 from sae_stitching.saes.training import Trainer
 from sae_stitching.stitching.insertions import insertion_effects, load_insertions, write_insertions
 from sae_stitching.stitching.pairs import EvalPair, open_pair
-from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.recipe import stitch_recipe
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.stitched import load_origins, save_stitched
 from sae_stitching.stitching.swaps import swap_effects, swap_operations
@@ -281,7 +281,7 @@ def stitch(**parts: dict[str, Any]) -> None:
     }
     saes = {name: read_sae(f"{name}.h5", study="test") for name in ("small", "large")}
     tokens = ActivationShards(["train.h5"], study="test").first(30)
-    stitched = follow({"name": "it", "base": "small", **asked}, saes, tokens)
+    stitched = stitch_recipe({"name": "it", "base": "small", **asked}, saes, tokens)
     save_stitched(stitched, "out.h5", **ORIGIN)
 
 
