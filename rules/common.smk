@@ -17,8 +17,8 @@ from sae_stitching.tables.published import PUBLISHED
 from sae_stitching.tables.register import RESULTS
 from sae_stitching.matching.seed_agreement import MATCHED_UP_TO
 from sae_stitching.config.study import (
-    cohorts,
-    families,
+    series,
+    longest_series,
     hub_references,
     is_jumprelu,
     read_study,
@@ -97,7 +97,7 @@ all_saes = [*saes, *stitched]
 sizes = sae_sizes(study)
 pairs = [pair_name(*pair) for pair in study["stitching"]["pairs"]]
 # SAEs that are looked at latent by latent.
-looked_at = [
+explored = [
     *saes,
     *(s for s in stitched if any(s in p for p in study["stitching"]["pairs"])),
 ]
@@ -105,34 +105,34 @@ path = study["stitching"]["transition"]
 steps = [pair_name(*step) for step in zip(path, path[1:])]
 # Pairs for which ways to select latents are compared.
 selection_pairs = steps or pairs
-# Families that are compared, and the steps from size to size inside them.
-kin = {
+# Series that are compared, and the steps from size to size inside them.
+compared_series = {
     key: names
-    for key, names in families(study["saes"]).items()
+    for key, names in longest_series(study["saes"]).items()
     if any(pair_name(*step) in pairs for step in zip(names, names[1:]))
 }
-kin_steps = [
+series_steps = [
     [*key, pair_name(*step)]
-    for key, names in kin.items()
+    for key, names in compared_series.items()
     for step in zip(names, names[1:])
     if pair_name(*step) in pairs
 ]
-# Pairs of SAEs of one age, where the study trains some for different numbers of steps.
-aged = [
+# Pairs of SAEs trained for equally many steps, where the study trains some for different numbers of steps.
+convergence_pairs = [
     {
         "architecture": architecture,
         "seed": seed,
-        "steps": age,
-        "tokens": age * saes[small]["batch_size"],
+        "steps": n_steps,
+        "tokens": n_steps * saes[small]["batch_size"],
         "small": small,
         "large": large,
     }
-    for (architecture, seed, age), names in cohorts(study["saes"]).items()
+    for (architecture, seed, n_steps), names in series(study["saes"]).items()
     for small, large in zip(names, names[1:])
-    if age is not None and pair_name(small, large) in pairs
+    if n_steps is not None and pair_name(small, large) in pairs
 ]
-aged_saes = list(
-    dict.fromkeys(pair[side] for pair in aged for side in ("small", "large"))
+convergence_saes = list(
+    dict.fromkeys(pair[side] for pair in convergence_pairs for side in ("small", "large"))
 )
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
@@ -179,8 +179,8 @@ has = {
     "jumprelu_pairs": bool(jumprelu_pairs),
     "jumprelu_steps": bool(steps) and jumprelu.issuperset(path),
     "comparisons": bool(comparisons),
-    "aged": bool(aged),
-    "several_families": len(kin) > 1,
+    "convergence_pairs": bool(convergence_pairs),
+    "several_series": len(compared_series) > 1,
     "ce_tokens": study["evaluation"]["ce_tokens"] > 0,
     "paper": bool(study["paper"]),
 }

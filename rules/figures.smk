@@ -44,12 +44,12 @@ rule family_transitions:
     input:
         [
             f"<results>/stitching/transition/{pair}.h5"
-            for architecture, seed, pair in kin_steps
+            for architecture, seed, pair in series_steps
         ],
     output:
         figure("family_transitions"),
     params:
-        job=drawing("family_transitions", steps=kin_steps),
+        job=drawing("family_transitions", steps=series_steps),
     script:
         "../workflow_scripts/family_transitions.py"
 
@@ -143,7 +143,7 @@ rule figure16:
         job=drawing(
             "figure16",
             pairs=[*pairs, *seed_pairs],
-            sizes={name: sizes[name] for name in looked_at},
+            sizes={name: sizes[name] for name in explored},
             seeds=seeds,
         ),
     script:

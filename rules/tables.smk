@@ -51,7 +51,7 @@ rule families:
             "families",
             families=[
                 {"architecture": architecture, "seed": seed, "saes": names}
-                for (architecture, seed), names in kin.items()
+                for (architecture, seed), names in compared_series.items()
             ],
         ),
     script:
@@ -63,7 +63,7 @@ rule convergence:
     input:
         pairs=rules.pairs.output[0],
         saes=rules.sae_properties.output[0],
-        curves=collect("<results>/saes/{sae}.csv", sae=aged_saes),
+        curves=collect("<results>/saes/{sae}.csv", sae=convergence_saes),
         agreement=branch(
             bool(comparisons),
             then=["<results>/tables/seed_agreement.csv"],
@@ -71,13 +71,13 @@ rule convergence:
         ),
         walks=[
             f"<results>/stitching/transition/{pair_name(pair['small'], pair['large'])}.h5"
-            for pair in aged
+            for pair in convergence_pairs
         ],
     output:
         figure("convergence"),
         table="<results>/tables/convergence.csv",
     params:
-        job=drawing("convergence", pairs=aged, saes=aged_saes, seeds=bool(comparisons)),
+        job=drawing("convergence", pairs=convergence_pairs, saes=convergence_saes, seeds=bool(comparisons)),
     script:
         "../workflow_scripts/convergence.py"
 

@@ -1,7 +1,7 @@
 """Draw Figure 3: the stitching operation on a connected subgraph of the study."""
 
 from job import job
-from sae_stitching.figures.figure3 import figure3, figure3_table, telling_component
+from sae_stitching.figures.figure3 import example_component, figure3, figure3_table
 from sae_stitching.figures.style import save_figure
 from sae_stitching.matching.decoder_similarity import load_similarity
 from sae_stitching.matching.latent_families import family
@@ -12,7 +12,7 @@ with job(snakemake) as origin:
     params, files, study = snakemake.params.job, snakemake.input, origin["study"]
     graph = load_subgraphs(files.subgraphs, study=study)
     swaps = load_swaps(files.swaps, study=study)
-    component = telling_component(graph)
+    component = example_component(graph)
     shown = None
     if component is not None:
         shown = family(component, graph, load_similarity(files.similarity, study=study))

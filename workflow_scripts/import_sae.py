@@ -4,7 +4,7 @@ import os
 
 from job import job
 from sae_stitching.activations.language_model import model_facts
-from sae_stitching.formats import find_local
+from sae_stitching.formats import Layout, find_local
 from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, read_files
 from sae_stitching.saes.sae import save_sae
@@ -19,7 +19,8 @@ with job(snakemake) as origin:
         # As it was published, whatever the folder is called that it was fetched to.
         name = os.path.relpath(layout.weights, files.fetched)
     else:
-        layout = find_local(files.weights, source["format"])
+        # Found when the study was read, which names its files as inputs.
+        layout = Layout(source["format"], files.weights, files.get("settings"))
         name = layout.weights
     sae, told = read_files(layout, name)
     sae = fitted(

@@ -5,7 +5,7 @@ from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.base.names import split_pair_name
 from sae_stitching.matching.subgraphs import load_subgraphs
 from sae_stitching.saes.sae import read_sae
-from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.recipe import stitch_recipe
 from sae_stitching.stitching.stitched import save_stitched
 
 with job(snakemake) as origin:
@@ -22,4 +22,6 @@ with job(snakemake) as origin:
         name: read_sae(path, study=study)
         for name, path in zip(params["saes"], files.saes, strict=True)
     }
-    save_stitched(follow(params["recipe"], saes, tokens, thetas), snakemake.output[0], **origin)
+    save_stitched(
+        stitch_recipe(params["recipe"], saes, tokens, thetas), snakemake.output[0], **origin
+    )

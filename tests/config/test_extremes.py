@@ -37,7 +37,7 @@ from sae_stitching.saes.training import Trainer, TrainingConfig
 from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import EvalPair, open_pair
 from sae_stitching.stitching.random_insertion import random_insertion
-from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.recipe import stitch_recipe
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.selection_orders import insertion_orders, walk
 from sae_stitching.stitching.swaps import swap_effects
@@ -172,7 +172,7 @@ def run_late(study: dict[str, Any]) -> None:
     known = {name: read_sae(f"{name}.h5") for name in names}
     (recipe,) = study["stitched"]
     tokens = train.first(stitching["selection_tokens"])
-    stitched = follow(recipe, known, tokens)
+    stitched = stitch_recipe(recipe, known, tokens)
     assert stitched.sae.d_sae <= sae_sizes(study)[recipe["name"]]
     pair_files = SimpleNamespace(activations=shards["eval"])
     for side, name in zip(("small", "large"), names, strict=True):

@@ -8,7 +8,7 @@ from helpers.drawings import artists, latents, render, roc_of, step, texts
 from helpers.pictures import GREATEST, MEAN, check_picture, check_titles_fit, differences, drawn
 from matplotlib.colors import to_rgb
 from sae_stitching.figures import style as look
-from sae_stitching.figures.figure3 import figure3, figure3_table, telling_component
+from sae_stitching.figures.figure3 import example_component, figure3, figure3_table
 from sae_stitching.figures.figure4 import figure4, figure4_table
 from sae_stitching.figures.figure5 import figure5, figure5_table
 from sae_stitching.figures.figure7 import (
@@ -77,7 +77,7 @@ def swaps_of(graph, seed=0):
 
 def test_figure3(tmp_path):
     cosines, graph = dictionaries()
-    swaps, component = swaps_of(graph), telling_component(graph)
+    swaps, component = swaps_of(graph), example_component(graph)
     shown = family(component, graph, cosines)
     table = figure3_table(shown, swaps)
     for row in table.itertuples():
@@ -97,7 +97,7 @@ def test_figure3(tmp_path):
 def test_figure3_without_a_subgraph(tmp_path):
     cosines, _ = dictionaries()
     graph = connected_subgraphs(cosines, 1.0)
-    assert telling_component(graph) is None
+    assert example_component(graph) is None
     swaps = swaps_of(graph)
     figure = figure3(None, swaps, ("a", "b"), (12, 26), 1.0)
     assert "no two latents" in texts(figure)

@@ -27,7 +27,7 @@ from sae_stitching.saes.evaluation import evaluate
 from sae_stitching.saes.sae import read_sae, save_sae
 from sae_stitching.saes.training import Trainer
 from sae_stitching.stitching.insertions import insertion_effects, load_insertions
-from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.recipe import stitch_recipe
 from sae_stitching.stitching.roc import novelty_roc
 from sae_stitching.stitching.stitched import save_stitched
 from sae_stitching.stitching.swaps import swap_effects
@@ -108,7 +108,7 @@ def stitch(**parts: dict[str, Any]) -> None:
     }
     saes = {name: read_sae(f"{name}.h5", study="test") for name in ("small", "large")}
     tokens = ActivationShards(["train.h5"], study="test").first(30)
-    stitched = follow({"name": "it", "base": "small", **asked}, saes, tokens)
+    stitched = stitch_recipe({"name": "it", "base": "small", **asked}, saes, tokens)
     save_stitched(stitched, "out.h5", **ORIGIN)
 
 

@@ -20,7 +20,7 @@ from sae_stitching.stitching.effects import cumulative_effects
 from sae_stitching.stitching.greedy import greedy_latents
 from sae_stitching.stitching.insertions import insertion_effects
 from sae_stitching.stitching.pairs import EvalPair
-from sae_stitching.stitching.recipe import follow
+from sae_stitching.stitching.recipe import stitch_recipe
 from sae_stitching.stitching.stitched import (
     StitchedSAE,
     inference_threshold,
@@ -353,7 +353,7 @@ def test_novel_latents_are_novel_to_all_that_are_in():
         {"sae": "middle", "select": "novel", "threshold": 0.6},
         {"sae": "large", "select": "novel"},
     ]
-    stitched = follow(recipe(insert=inserts), saes, None, {"large": 0.5})
+    stitched = stitch_recipe(recipe(insert=inserts), saes, None, {"large": 0.5})
     unit = {name: sae.W_dec / sae.W_dec.norm(dim=1, keepdim=True) for name, sae in saes.items()}
     middle = (unit["middle"] @ unit["small"].T).max(1).values < 0.6
     there = torch.cat([unit["small"], unit["middle"][middle]])
@@ -368,7 +368,7 @@ def test_novel_latents_are_novel_to_all_that_are_in():
 def test_effect_and_greedy_go_by_what_is_in_already(n):
     saes, tokens = kitchen()
     inserts = [{"sae": "middle", "select": "effect", "n": n}]
-    stitched = follow(recipe(insert=inserts), saes, tokens)
+    stitched = stitch_recipe(recipe(insert=inserts), saes, tokens)
     pair = EvalPair.in_memory(saes["small"], saes["middle"], *tokens)
     effects = effects_of(pair).delta_mse
     expected = np.argsort(effects, kind="stable")[: n or (effects < 0).sum()]
@@ -376,7 +376,7 @@ def test_effect_and_greedy_go_by_what_is_in_already(n):
 
     inserts.append({"sae": "large", "select": "greedy", "n": n})
     inserts.append({"sae": "middle", "select": "greedy", "n": 1})
-    more = follow(recipe(insert=inserts), saes, tokens)
+    more = stitch_recipe(recipe(insert=inserts), saes, tokens)
     pair = EvalPair.in_memory(stitched.sae, saes["large"], *tokens)
     greedy = greedy_latents(pair, n).latents
     assert origins(more, "large") == greedy.tolist()
@@ -398,7 +398,7 @@ def test_swaps_come_first_and_may_be_chosen():
     ):
         entry = {"sae": "middle", "components": components}
         inserts = [{"sae": "middle", "select": "novel", "threshold": 1.0}]
-        stitched = follow(recipe([entry], inserts), saes, tokens)
+        stitched = stitch_recipe(recipe([entry], inserts), saes, tokens)
         gone = np.isin(subgraphs.component_small, chosen)
         assert origins(stitched, "small") == np.flatnonzero(~gone).tolist()
         come = np.flatnonzero(np.isin(subgraphs.component_large, chosen)).tolist()
@@ -412,14 +412,14 @@ def test_a_subgraph_that_there_is_not_is_named():
     saes, tokens = kitchen()
     entry = {"sae": "middle", "components": [0, 40], "threshold": 0.5}
     with pytest.raises(StudyError, match=r"stitched, it, swap\[0\]: SAE middle: .* subgraph 40 at"):
-        follow(recipe([entry]), saes, tokens)
+        stitch_recipe(recipe([entry]), saes, tokens)
 
 
 def test_topk_members_get_a_threshold_from_the_tokens(caplog):
     caplog.set_level("INFO")
     saes, tokens = kitchen("topk")
     inserts = [{"sae": "middle", "select": "greedy", "n": 4}]
-    stitched = follow(recipe(insert=inserts), saes, tokens)
+    stitched = stitch_recipe(recipe(insert=inserts), saes, tokens)
     expected = inference_threshold(saes["small"], tokens[0])
     assert stitched.sae.threshold is not None
     np.testing.assert_allclose(stitched.sae.threshold[:6], expected)
@@ -431,6 +431,6 @@ def test_more_latents_than_there_are_is_a_warning(caplog):
     saes, tokens = kitchen()
     saes["middle"].b_enc[2:] = -1e6  # never active
     inserts = [{"sae": "middle", "select": select, "n": 2} for select in ("effect", "greedy")]
-    stitched = follow(recipe(insert=inserts), saes, tokens)
+    stitched = stitch_recipe(recipe(insert=inserts), saes, tokens)
     assert sorted(origins(stitched, "middle")) == [0, 1]
     assert "insert middle: 0 latents instead of 2" in caplog.text

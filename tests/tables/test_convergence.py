@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sae_stitching.config.study import cohorts, families
+from sae_stitching.config.study import longest_series, series
 from sae_stitching.figures.convergence import convergence_figure
 from sae_stitching.stitching.transitions import Transition
 from sae_stitching.tables.convergence import CONVERGENCE_COLUMNS, convergence, overshoot
@@ -27,8 +27,8 @@ def walk(*mse, kinds="sii"):
     return Transition(np.arange(len(mse)), mse, mse, kind, mse[-1], 1.0, 10)
 
 
-def test_saes_of_one_age_are_a_cohort_in_order_of_size():
-    assert cohorts(entries()) == {
+def test_saes_of_the_same_steps_are_a_series_in_order_of_size():
+    assert series(entries()) == {
         ("relu", seed, n): [f"{seed}-8-{n}", f"{seed}-16-{n}"]
         for n in (100, 400)
         for seed in (0, 1)
@@ -37,19 +37,19 @@ def test_saes_of_one_age_are_a_cohort_in_order_of_size():
 
 def test_sizes_that_need_different_steps_are_of_one_age_all_the_same():
     saes = [*entries((100,), (0,), (8,)), *entries((400,), (0,), (16,))]
-    assert cohorts(saes) == {("relu", 0, None): ["0-8-100", "0-16-400"]}
+    assert series(saes) == {("relu", 0, None): ["0-8-100", "0-16-400"]}
 
 
 def test_an_age_of_one_architecture_does_not_split_another():
     other = [
         {**sae, "name": f"topk-{sae['name']}", "architecture": "topk"} for sae in entries((100,))
     ]
-    found = cohorts([*entries(), *other])
+    found = series([*entries(), *other])
     assert {key[2] for key in found if key[0] == "topk"} == {None}
 
 
-def test_families_are_the_oldest():
-    assert families(entries((400, 100))) == {
+def test_the_longest_series_are_compared():
+    assert longest_series(entries((400, 100))) == {
         ("relu", seed): [f"{seed}-8-400", f"{seed}-16-400"] for seed in (0, 1)
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sae_stitching.base.errors import StudyError
-from sae_stitching.config.study import families as families_of
+from sae_stitching.config.study import longest_series
 from sae_stitching.figures.families import (
     PANELS,
     families_figure,
@@ -57,7 +57,7 @@ def tables(entries):
 
 def test_a_family_is_of_one_architecture_and_one_seed_in_order_of_size():
     entries = saes(sizes=(32, 8, 16))
-    assert families_of(entries) == {
+    assert longest_series(entries) == {
         (architecture, seed): [f"{architecture}-{seed}-{d}" for d in SIZES]
         for architecture in ("relu", "topk")
         for seed in (0, 1)
@@ -70,13 +70,13 @@ def test_a_family_has_each_size_once_and_no_imported_sae():
         {"name": "b", "d_sae": 8, "architecture": "relu", "seed": 0},
         {"name": "c", "d_sae": 16, "pretrained": {"path": "elsewhere"}},
     ]
-    assert families_of(entries) == {("relu", 0): ["a"]}
+    assert longest_series(entries) == {("relu", 0): ["a"]}
 
 
 def test_the_table_has_the_pairs_inside_families_and_their_saes():
     entries = saes()
     pairs, properties = tables(entries)
-    table = families(pairs, properties, families_of(entries))
+    table = families(pairs, properties, longest_series(entries))
     assert tuple(table.columns) == FAMILY_COLUMNS
     assert len(table) == 4 * 3
     by_pair = pairs.set_index(["small", "large"])
@@ -99,7 +99,7 @@ def test_names_that_are_numbers_are_names():
 
 def test_the_figure_shows_each_number_once():
     entries = saes()
-    table = families(*tables(entries), families_of(entries))
+    table = families(*tables(entries), longest_series(entries))
     figure = families_figure(table)
     assert len(figure.axes) == len(PANELS)
     for panel, column in zip(figure.axes, PANELS, strict=True):

@@ -200,47 +200,50 @@ def seed_groups(saes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
-def cohorts(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int, int | None], list[str]]:
-    """Trained SAEs of different sizes that share architecture, seed and age, in order of size.
+def series(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int, int | None], list[str]]:
+    """Trained SAEs of different sizes that share architecture, seed and steps, in order of size.
+
+    In the config, and in the names of tables and figures, such a series is a ``family``; in the
+    code families are those of latents, as in the paper.
 
     Parameters
     ----------
     saes
-        Resolved ``saes`` entries; of one size in a cohort the first counts.
+        Resolved ``saes`` entries; of one size in a series the first counts.
 
     Returns
     -------
     dict
         Names of the SAEs by (architecture, seed, steps), in the config's order. Where no size of an
-        architecture and seed is trained for different numbers of steps, all are of one age,
+        architecture and seed is trained for different numbers of steps, all are of one series,
         whatever steps each size needs, and the last is None.
     """
     trained = [sae for sae in saes if "pretrained" not in sae]
-    ages: dict[tuple[str, int, int], set[int]] = {}
+    steps_of: dict[tuple[str, int, int], set[int]] = {}
     for sae in trained:
         key = (sae["architecture"], sae["seed"], sae["d_sae"])
-        ages.setdefault(key, set()).add(sae.get("steps", 0))
-    aged = {key[:2] for key, steps in ages.items() if len(steps) > 1}
+        steps_of.setdefault(key, set()).add(sae.get("steps", 0))
+    several = {key[:2] for key, steps in steps_of.items() if len(steps) > 1}
     found: dict[tuple[str, int, int | None], dict[int, str]] = {}
     for sae in trained:
         kind = (sae["architecture"], sae["seed"])
-        sizes = found.setdefault((*kind, sae["steps"] if kind in aged else None), {})
+        sizes = found.setdefault((*kind, sae["steps"] if kind in several else None), {})
         sizes.setdefault(sae["d_sae"], sae["name"])
     return {key: [sizes[d_sae] for d_sae in sorted(sizes)] for key, sizes in found.items()}
 
 
-def families(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
-    """The cohorts that families are compared by: of each architecture and seed the oldest.
+def longest_series(saes: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[str]]:
+    """Of each architecture and seed the series that was trained for the most steps.
 
     Returns
     -------
     dict
         Names of the SAEs by (architecture, seed), in order of size.
     """
-    by_age = sorted(cohorts(saes).items(), key=lambda item: item[0][2] or 0)
-    oldest = {(architecture, seed): names for (architecture, seed, _), names in by_age}
-    order = {key[:2]: None for key in cohorts(saes)}
-    return {key: oldest[key] for key in order}
+    found = series(saes)
+    by_steps = sorted(found.items(), key=lambda item: item[0][2] or 0)
+    longest = {(architecture, seed): names for (architecture, seed, _), names in by_steps}
+    return {key: longest[key] for key in {key[:2]: None for key in found}}
 
 
 # The schema: reading it, and filling in its defaults
@@ -988,7 +991,7 @@ def _resolve_stitching(study: dict[str, Any]) -> None:
         pairs = list(combinations(by_size, 2))
     elif stitching["pairs"] == "family":
         pairs = [
-            pair for names in cohorts(study["saes"]).values() for pair in combinations(names, 2)
+            pair for names in series(study["saes"]).values() for pair in combinations(names, 2)
         ]
         if not pairs:
             raise StudyError(

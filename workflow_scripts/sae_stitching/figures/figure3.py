@@ -24,7 +24,7 @@ LATENTS = 3, 4
 """Latents of the smaller and of the larger SAE in the subgraph that is drawn, at most."""
 
 
-def telling_component(graph: Subgraphs) -> int | None:
+def example_component(graph: Subgraphs) -> int | None:
     """Choose a subgraph to show: one that grows in the larger SAE, and has the most latents.
 
     None with more than `LATENTS`, and of equals the first. Where all have more, the one of the

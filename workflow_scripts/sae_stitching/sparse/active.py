@@ -275,7 +275,7 @@ def _collect(row, floor, position):
 
 @compiled()
 def _kth_greatest(values, n, k):
-    # Hoare's selection; reorders the first n values.
+    # Hoare's quickselect; reorders the first n values.
     low, high, wanted = 0, n - 1, k - 1
     while low < high:
         pivot = values[(low + high) // 2]

@@ -32,7 +32,7 @@ _NO_EDGES = 2.0
 _logger = logging.getLogger(__name__)
 
 
-def follow(
+def stitch_recipe(
     recipe: Mapping[str, Any],
     saes: Mapping[str, SAE],
     tokens: Tokens | None,

@@ -66,8 +66,8 @@ class StitchedSAE:
     Notes
     -----
     A latent is active where its own SAE's encoder activates it, so that the codes of the stitched
-    SAE are a selection of the members' codes. A TopK encoder decides by all its latents together,
-    which a selection of them cannot repeat: give such an SAE a threshold first, see
+    SAE are a part of the members' codes. A TopK encoder decides by all its latents together,
+    which some of them cannot repeat: give such an SAE a threshold first, see
     `with_threshold`.
 
     Examples

@@ -49,18 +49,18 @@ def overshoot(walk: Transition) -> float:
 
 
 def convergence(
-    cohorts: Sequence[Mapping[str, Any]],
+    trained: Sequence[Mapping[str, Any]],
     pairs: pd.DataFrame,
     saes: pd.DataFrame,
     curves: Mapping[str, pd.DataFrame],
     agreement: pd.DataFrame | None,
     walks: Mapping[tuple[str, str], Transition],
 ) -> pd.DataFrame:
-    """Lay out the pairs of SAEs of one age, one row a pair, with what both seeds share.
+    """Lay out the pairs of SAEs of the same steps, one row a pair, with what both seeds share.
 
     Parameters
     ----------
-    cohorts
+    trained
         One entry a pair: ``architecture``, ``seed``, ``steps``, ``tokens``, ``small``, ``large``.
     pairs, saes
         The tables of pairs and of SAE properties.
@@ -85,9 +85,9 @@ def convergence(
         both = pd.concat([agreement, agreement.assign(sae=agreement["other"])])
         of_seeds = pd.DataFrame(both.groupby("sae")[shared].mean()).T.to_dict()
     rows = []
-    for cohort in cohorts:
-        pair = cohort["small"], cohort["large"]
-        row = {**cohort, **of_pair[pair], "overshoot": overshoot(walks[pair])}
+    for entry in trained:
+        pair = entry["small"], entry["large"]
+        row = {**entry, **of_pair[pair], "overshoot": overshoot(walks[pair])}
         for side, name in zip(("small", "large"), pair, strict=True):
             row |= {f"{key}_{side}": of_sae[name][key] for key in ("l0", "fvu")}
             row[f"d_{side}"] = of_sae[name]["d_sae"]

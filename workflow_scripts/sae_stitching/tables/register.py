@@ -14,8 +14,8 @@ CONDITIONS = {
     "jumprelu_pairs": "with pairs of JumpReLU SAEs",
     "jumprelu_steps": "with a transition of JumpReLU SAEs",
     "comparisons": "that train several seeds of one SAE",
-    "aged": "that train the SAEs of a pair for different numbers of steps",
-    "several_families": "with SAEs of several architectures or seeds",
+    "convergence_pairs": "that train the SAEs of a pair for different numbers of steps",
+    "several_series": "with SAEs of several architectures or seeds",
     "ce_tokens": "that measure the cross-entropy",
     "paper": "of the paper's own SAEs",
 }
@@ -242,7 +242,7 @@ RESULTS = (
         figure=True,
         table="Numbers against the steps of training",
         shows="What becomes of every number of the pairs as the SAEs grow older",
-        when="aged",
+        when="convergence_pairs",
     ),
     Result(
         name="families",
@@ -251,14 +251,14 @@ RESULTS = (
         table="SAEs of one architecture and seed",
         shows="Pairs of every architecture and seed side by side: novel latents, insertions that "
         "help, AUC, thresholds, max cosine",
-        when="several_families",
+        when="several_series",
     ),
     Result(
         name="family_transitions",
         section=BEYOND,
         figure=True,
         shows="MSE along the transition of every architecture and seed",
-        when="several_families",
+        when="several_series",
     ),
     Result(
         name="selection",

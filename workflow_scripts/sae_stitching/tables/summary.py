@@ -167,7 +167,7 @@ def pair_row(
 def families(
     pairs: pd.DataFrame, saes: pd.DataFrame, members: Mapping[tuple[str, int], Sequence[str]]
 ) -> pd.DataFrame:
-    """Lay out the pairs inside each family, one row a pair, families one after the other.
+    """Lay out the pairs inside each series of SAEs, one row a pair, one series after the other.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def families(
     saes
         The table of SAE properties.
     members
-        Names of the SAEs of each family, by architecture and seed.
+        Names of the SAEs of each series, by architecture and seed.
 
     Returns
     -------
