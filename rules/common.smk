@@ -314,7 +314,12 @@ def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
     where = ("repo", "path") if source["repo"] else ()
-    return {key: source[key] for key in (*where, "format", "trust")}
+    published = source.get("published", {})
+    return {
+        **{key: source[key] for key in (*where, "format", "trust")},
+        "model": published.get("model") or "",
+        "settings": published.get("settings", {}),
+    }
 
 
 def pretrained_files(wildcards):

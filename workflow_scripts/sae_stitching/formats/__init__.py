@@ -5,9 +5,10 @@ torch.
 """
 
 import os
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import recognise
@@ -47,11 +48,14 @@ class Layout:
         A key of `FILES`.
     weights, settings
         Paths; not every format has settings.
+    registered
+        What a registry of published SAEs has in place of what the settings say.
     """
 
     format: str
     weights: str
     settings: str | None
+    registered: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find(path: str, format: str, exists: Callable[[str], bool]) -> Layout:

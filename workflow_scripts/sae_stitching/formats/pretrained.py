@@ -69,7 +69,7 @@ def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None
     return read_files(formats.find_local(str(path), format))[0]
 
 
-def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
+def read_files(layout: Layout, name: str | None = None, *, model: str = "") -> tuple[SAE, Told]:
     """Read an SAE of another library, and what its files tell of it.
 
     Parameters
@@ -79,6 +79,8 @@ def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
     name
         Path of the weights as they were published, which some libraries tell places by: owner and
         name of the repository, and the path in it. By default, where they lie.
+    model
+        Of which a registry says that it is the SAE's, where the files do not tell.
 
     Returns
     -------
@@ -101,10 +103,12 @@ def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
         raise StudyError(
             f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
         )
-    hook, model = (
+    if model and "model" not in told.said:
+        told.tell("model", model, f"{name or layout.weights}: the model in SAELens' registry")
+    hook, of = (
         str(told.said[topic].value) if topic in told.said else "" for topic in ("hook", "model")
     )
-    return replace(sae, hook=places.hook(hook) or hook, model=model), told
+    return replace(sae, hook=places.hook(hook) or hook, model=of), told
 
 
 def fitted(

@@ -89,7 +89,8 @@ _LOADING = {
     *("default_prepend_bos", "trust_remote_code", "cache_dir", "local_files_only", "tokenizer"),
     *("attn_implementation", "low_cpu_mem_usage", "token", "use_safetensors"),
 }
-# Settings by repository, where SAELens' registry of published SAEs corrects their files.
+# Settings by repository, where SAELens' registry of published SAEs corrects their files: for those
+# who name an SAE by its repository, and not by its release.
 _CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
 _REGISTERED: dict[str, dict[str, Any]] = {
     "jbloom/GPT2-Small-SAEs-Reformatted": _CENTRED,
@@ -111,7 +112,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     """Read a SAELens folder, of version 6 or older."""
     assert layout.settings is not None
     found = Settings.read(layout.settings)
-    registered = _registered(name)
+    registered = {**_registered(name), **layout.registered}
     settings = _modernised(Settings(found.path, {**found.values, **registered}))
     architecture = settings.text("architecture", "")
     if architecture not in _ARCHITECTURES:
