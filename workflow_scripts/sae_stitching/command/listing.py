@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from sae_stitching.formats.registry import Published, of_one_width
+from sae_stitching.formats.registry import Published
 
 Place = Sequence[Published]
 
@@ -39,8 +39,8 @@ def as_yaml(places: Sequence[Place], l0: float | None = None) -> Iterator[str]:
     places
         As `Registry.search` finds them.
     l0
-        Of several SAEs of a width, the one of an L0 nearest to this is taken; without it the
-        first, which is the sparsest, and the others follow as comments.
+        Of several SAEs of a width, the one of an L0 nearest to this is taken; without it, or where
+        none is published, the first. The others are there as comments.
     """
     for place in places:
         yield f"# {place[0].model}, {place[0].hook or 'place unknown'}"
@@ -48,7 +48,8 @@ def as_yaml(places: Sequence[Place], l0: float | None = None) -> Iterator[str]:
         readable = [sae for sae in place if not sae.refusal]
         for _, some in groupby(readable, key=lambda sae: sae.d_sae):
             saes = list(some)
-            chosen = saes[0] if l0 is None else of_one_width(saes, l0)
+            told = [(abs(sae.l0 - l0), i) for i, sae in enumerate(saes) if l0 and sae.l0]
+            chosen = saes[min(told)[1] if told else 0]
             for sae in saes:
                 yield entry(sae) if sae is chosen else f"  # {entry(sae).lstrip()}"
 

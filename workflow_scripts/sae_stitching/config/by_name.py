@@ -14,7 +14,7 @@ from sae_stitching.formats.registry import Published, Registry, choose, read_reg
 
 def named(entry: Any) -> bool:
     """Whether an entry of ``saes`` names an SAE by its release."""
-    return isinstance(entry, Mapping) and "release" in entry
+    return isinstance(entry, Mapping) and ("release" in entry or "sae_id" in entry)
 
 
 def names_any(config: Mapping[str, Any]) -> bool:
@@ -71,8 +71,18 @@ def write_out(config: Mapping[str, Any], pin: Mapping[str, str], cache: str) -> 
     saes: list[Any] = []
     found: list[tuple[str, Published, Any]] = []
     for i, entry in enumerate(config["saes"]):
-        if not named(entry) or not _is_written_well(entry):
+        if not named(entry):
             saes.append(entry)
+            continue
+        for one, other in (("release", "sae_id"), ("sae_id", "release")):
+            if other not in entry:
+                raise StudyError(
+                    f"saes[{i}].{other}: this key is missing; {one} goes with it, as SAELens names "
+                    "SAEs"
+                )
+        if not _is_written_well(entry):
+            # The schema is to complain of that, and not of what would follow from it.
+            saes.append({"d_sae": 1, **entry})
             continue
         for sae in _find(registry, entry, f"saes[{i}]"):
             saes.append(_written(sae, entry))

@@ -184,7 +184,7 @@ class Registry:
         if name not in self._releases:
             near = difflib.get_close_matches(name, self._releases, n=3, cutoff=0.7)
             remedy = (
-                f"did you mean {' or '.join(near)}?" if near else "sae-stitching saes lists them"
+                f"did you mean {' or '.join(near)}?" if near else "sae-stitching saes lists all"
             )
             raise StudyError(f"no release of SAELens {self.version} is called {name}; {remedy}")
         entry = self._releases[name]
@@ -270,7 +270,7 @@ def choose(
     widths: dict[int | None, list[Published]] = {}
     for sae in found:
         widths.setdefault(sae.d_sae, []).append(sae)
-    return [of_one_width(widths[d_sae], l0) for d_sae in sorted(widths, key=lambda d: d or 0)]
+    return [_of_one_width(widths[d_sae], l0) for d_sae in sorted(widths, key=lambda d: d or 0)]
 
 
 def read_registry(pin: Mapping[str, str], cache: str | Path) -> Registry:
@@ -418,17 +418,16 @@ def _count(number: str, unit: str) -> int:
     return near[0] if near else n * 1024
 
 
-def of_one_width(saes: Sequence[Published], l0: float | None) -> Published:
-    """Of SAEs of one width the one whose L0 is nearest to `l0`; see `choose`."""
+def _of_one_width(saes: Sequence[Published], l0: float | None) -> Published:
     if len(saes) == 1:
         return saes[0]
     told = [sae for sae in saes if sae.l0 is not None]
     if l0 is None or len(told) < len(saes):
-        remedy = "give l0, or write the id in full" if len(told) == len(saes) else "write the id"
-        with_l0 = [
-            f"{sae.sae_id}{f' (L0 {sae.l0:g})' if sae.l0 is not None else ''}" for sae in saes
-        ]
-        raise StudyError(f"of {saes[0].d_sae} latents there are {_some(with_l0)}; {remedy}")
+        remedy = f"{'give l0, or ' if len(told) == len(saes) else ''}write the id in full"
+        ids = (
+            f"{sae.sae_id} (L0 {'unknown' if sae.l0 is None else f'{sae.l0:g}'})" for sae in saes
+        )
+        raise StudyError(f"of {saes[0].d_sae} latents there are {_some(ids)}; {remedy}")
     return min(told, key=lambda sae: (abs((sae.l0 or 0) - l0), sae.sae_id))
 
 
