@@ -132,7 +132,9 @@ convergence_pairs = [
     if n_steps is not None and pair_name(small, large) in pairs
 ]
 convergence_saes = list(
-    dict.fromkeys(pair[side] for pair in convergence_pairs for side in ("small", "large"))
+    dict.fromkeys(
+        pair[side] for pair in convergence_pairs for side in ("small", "large")
+    )
 )
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
@@ -314,7 +316,7 @@ def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
     where = ("repo", "path") if source["repo"] else ()
-    published = source.get("published", {})
+    published = source["published"] or {}
     return {
         **{key: source[key] for key in (*where, "format", "trust")},
         "model": published.get("model") or "",
@@ -324,7 +326,9 @@ def pretrained_source(name):
 
 def published_numbers(*keys):
     """What SAELens's registry tells of the SAEs that are named by their release, where it does."""
-    told = {name: sae["pretrained"].get("published", {}) for name, sae in pretrained.items()}
+    told = {
+        name: sae["pretrained"]["published"] or {} for name, sae in pretrained.items()
+    }
     numbers = {
         name: {key: facts[key] for key in keys if facts.get(key) is not None}
         for name, facts in told.items()

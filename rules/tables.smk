@@ -78,7 +78,12 @@ rule convergence:
         figure("convergence"),
         table="<results>/tables/convergence.csv",
     params:
-        job=drawing("convergence", pairs=convergence_pairs, saes=convergence_saes, seeds=bool(comparisons)),
+        job=drawing(
+            "convergence",
+            pairs=convergence_pairs,
+            saes=convergence_saes,
+            seeds=bool(comparisons),
+        ),
     script:
         "../workflow_scripts/convergence.py"
 

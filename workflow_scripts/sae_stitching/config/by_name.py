@@ -65,8 +65,6 @@ def write_out(config: Mapping[str, Any], pin: Mapping[str, str], cache: str) -> 
         If the registry has no such SAE, or one that cannot be read, or if SAEs or the study
         disagree on the model or the place in it.
     """
-    if not names_any(config):
-        return dict(config)
     registry = read_registry(pin, cache)
     saes: list[Any] = []
     found: list[tuple[str, Published, Any]] = []

@@ -141,12 +141,16 @@ def load_study(
 
 def _named_saes(config: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """Write out what the registry tells of SAEs that are named by their release."""
+    if not (isinstance(config, dict) and by_name.names_any(config)):
+        return config
     keys = schema["properties"]
     pin = {key: rule["default"] for key, rule in keys["registry"]["properties"].items()}
     given, cache = config.get("registry", {}), config.get("cache", keys["cache"]["default"])
-    pin |= given if isinstance(given, dict) else {}
-    if not all(isinstance(value, str) for value in (cache, *pin.values())):
+    if not isinstance(given, dict):
         return config  # the schema says what is wrong
+    pin |= given
+    if not all(isinstance(value, str) for value in (cache, *pin.values())):
+        return config
     if (version := given.get("version", "")) and "sha256" not in given:
         default = keys["registry"]["properties"]["version"]["default"]
         if version != default:
