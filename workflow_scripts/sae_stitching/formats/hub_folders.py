@@ -99,7 +99,8 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
         layout = formats.find(path, format, exists)
     except StudyError as error:
         raise client.lacking(commit, str(error)) from error
-    names = [name for name in (layout.weights, layout.settings) if name is not None]
+    parts = (layout.weights, layout.settings, layout.run)
+    names = [name for name in parts if name is not None]
     files = {name: listed[str(PurePosixPath(name).parent)][name] for name in names}
     _link(commit, files, folder, {}, below=commit.name)
 
