@@ -131,8 +131,10 @@ def find(path: str, format: str, exists: Callable[[str], bool]) -> Layout:
     layouts = _in_folder(given, names, exists)
     if not layouts:
         raise StudyError(f"{path}: {_nothing(given, names, exists)}")
-    if len({layout.weights for layout in layouts}) > 1:
-        which = " and ".join(layout.format for layout in layouts)
+    # Those of one file of weights are told apart by their settings.
+    first = {layout.weights: layout.format for layout in reversed(layouts)}
+    if len(first) > 1:
+        which = " and ".join(reversed(first.values()))
         raise StudyError(f"{path}: may be {which}; name the format")
     return _whole(layouts, exists)
 
