@@ -322,6 +322,16 @@ def pretrained_source(name):
     }
 
 
+def published_numbers(*keys):
+    """What SAELens's registry tells of the SAEs that are named by their release, where it does."""
+    told = {name: sae["pretrained"].get("published", {}) for name, sae in pretrained.items()}
+    numbers = {
+        name: {key: facts[key] for key in keys if facts.get(key) is not None}
+        for name, facts in told.items()
+    }
+    return {name: found for name, found in numbers.items() if found}
+
+
 def pretrained_files(wildcards):
     """Local files of a pretrained SAE, or the folder of those that were fetched from the hub."""
     source = pretrained[wildcards.sae]["pretrained"]

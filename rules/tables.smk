@@ -17,6 +17,7 @@ rule sae_properties:
             "sae_properties",
             saes=all_saes,
             stitched={name: stitched_sources(stitched[name]) for name in stitched},
+            published=published_numbers("l0", "variance_explained"),
         ),
     script:
         "../workflow_scripts/sae_properties.py"
