@@ -132,9 +132,11 @@ def find(path: str, format: str, exists: Callable[[str], bool]) -> Layout:
     if not layouts:
         raise StudyError(f"{path}: {_nothing(given, names, exists)}")
     # Those of one file of weights are told apart by their settings.
-    first = {layout.weights: layout.format for layout in reversed(layouts)}
+    first: dict[str, str] = {}
+    for layout in layouts:
+        first.setdefault(layout.weights, layout.format)
     if len(first) > 1:
-        which = " and ".join(reversed(first.values()))
+        which = " and ".join(first.values())
         raise StudyError(f"{path}: may be {which}; name the format")
     return _whole(layouts, exists)
 
