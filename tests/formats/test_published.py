@@ -372,7 +372,7 @@ def test_missing_settings_are_named(tmp_path, format):
     assert str(caught.value) == said
 
 
-def test_files_of_one_run_of_sparsify_are_found_above(tmp_path):
+def test_files_of_one_run_of_sparsify_are_found_above(tmp_path, monkeypatch):
     # EleutherAI's repositories have a folder for each place, and the run's settings beside them.
     for folder in ("layers.3", "layers.5/seed0"):
         path = tmp_path / folder / "sae.safetensors"
@@ -385,6 +385,8 @@ def test_files_of_one_run_of_sparsify_are_found_above(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(run))
         layout = find_local(str(path.parent))
         assert layout.run == str(tmp_path / "config.json")
+        monkeypatch.chdir(path.parent)
+        assert Path(str(find_local(".").run)).resolve() == tmp_path / "config.json"
         sae, told = read_files(layout)
         assert sae.model == "EleutherAI/pythia-70m"
         assert told.said["context"].where == f"{tmp_path}/config.json: ctx_len"

@@ -223,7 +223,8 @@ def test_llama_scope(tmp_path):
         assert (layout.format, layout.weights) == ("llama-scope", str(file))
         assert layout.settings == str(folder / "hyperparams.json")
     file.rename(pruned)
-    assert recognise.format_of(pruned) == "llama-scope"
+    layout = find_local(str(pruned))
+    assert (layout.format, layout.settings) == ("llama-scope", str(folder / "hyperparams.json"))
     assert complaint(folder) == NOTHING
     pruned.rename(file)
     (folder / "hyperparams.json").unlink()

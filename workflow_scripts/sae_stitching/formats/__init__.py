@@ -178,13 +178,13 @@ def _in_folder(
 def _layout(name: str, weights: PurePosixPath, exists: Callable[[str], bool]) -> Layout:
     """Where the files of a format lie, those that an SAE may lack if they are there."""
     files = FILES[name]
-    depth = files.weights.count("/") if files.named(weights) and not files.many else 0
-    folder = weights.parents[depth]
+    depth = 0 if files.many else files.weights.count("/")
+    folder = weights.parents[min(depth, len(weights.parents) - 1)]
     settings = files.settings and str(folder / files.settings.format(stem=weights.stem))
     if settings and files.optional and not exists(settings):
         settings = None
     above = [os.path.normpath(folder / run) for run in files.run]
-    runs = [run for run in above if not run.startswith("..") and exists(run)]
+    runs = [run for run in above if exists(run)]
     return Layout(name, str(weights), settings, runs[0] if runs else None)
 
 

@@ -91,6 +91,8 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
 
     def exists(name: str) -> bool:
         above = str(PurePosixPath(name).parent)
+        if above.startswith(".."):  # of the repository
+            return False
         if above not in listed:
             listed[above] = client.list_files(commit, above)
         return name in listed[above]
