@@ -346,11 +346,8 @@ def pretrained_files(wildcards):
         }
     layout = formats.find_local(source["path"], source["format"])
     # Not every format has settings.
-    return {
-        key: literal(str(path))
-        for key, path in (("weights", layout.weights), ("settings", layout.settings))
-        if path is not None
-    }
+    parts = {"weights": layout.weights, "settings": layout.settings, "run": layout.run}
+    return {key: literal(str(path)) for key, path in parts.items() if path is not None}
 
 
 def selection_shard():

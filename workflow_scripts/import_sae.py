@@ -21,7 +21,7 @@ with job(snakemake) as origin:
         name = os.path.relpath(layout.weights, files.fetched)
     else:
         # Found when the study was read, which names its files as inputs.
-        layout = Layout(source["format"], files.weights, files.get("settings"))
+        layout = Layout(source["format"], files.weights, files.get("settings"), files.get("run"))
         name = layout.weights
     layout = replace(layout, registered=source["settings"])
     sae, told = read_files(layout, name, model=source["model"])

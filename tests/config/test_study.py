@@ -191,7 +191,7 @@ def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None
     )
     assert complaint("sae_weights.safetensors") == missing
     assert complaint(str(tmp_path)) == missing
-    wrong = ": there is no ae.pt; name the folder of an SAE"
+    wrong = ": there is no ae.pt; name the folder of an SAE, or its file of weights"
     assert complaint(str(tmp_path), "dictionary-learning") == wrong
     for name in ("cfg.json", "params.npz", "mine.safetensors"):
         (tmp_path / name).write_text("not looked into")
