@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sae_stitching import formats
 from sae_stitching.base.errors import StudyError
-from sae_stitching.activations.language_model import model_facts
+from sae_stitching.activations.language_model import HEADS, model_facts
 from sae_stitching.base.names import pair_name, split_pair_name
 from sae_stitching.tables.published import PUBLISHED
 from sae_stitching.tables.register import RESULTS

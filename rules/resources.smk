@@ -2,9 +2,10 @@
 # tell is assumed: the d_model of Gemma 2 2B while the model is not fetched, ten million tokens
 # where no number of sequences is set, and cores that multiply matrices at 20 GFLOP/s.
 
-d_model = (model_source or model_facts(model_folder() or study["model"]["name"])).get(
-    "d_model", 2304
-)
+d_model = (
+    model_source
+    or model_facts(model_folder() or study["model"]["name"], study["model"]["hook"])
+).get("d_model", 2304)
 
 
 def scaled(amount):

@@ -47,7 +47,12 @@ rule import_sae:
             d_sae=pretrained[wildcards.sae]["d_sae"],
             pretrained=pretrained_source(wildcards.sae),
             activations=study_activations,
-            d_model=model_source.get("d_model"),
+            # Of all heads together only the model's own config tells.
+            d_model=(
+                None
+                if study["model"]["hook"].endswith(HEADS)
+                else model_source.get("d_model")
+            ),
         ),
         # To be looked at if it is there; no part of the result.
         model=model_folder() or study["model"]["name"],

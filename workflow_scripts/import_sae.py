@@ -30,7 +30,7 @@ with job(snakemake) as origin:
         told,
         layout.weights,
         d_sae=params["d_sae"],
-        d_model=params["d_model"] or model_facts(snakemake.params.model).get("d_model"),
+        d_model=params["d_model"] or model_facts(snakemake.params.model, study.hook).get("d_model"),
         study=study,
         trust=source["trust"],
     )

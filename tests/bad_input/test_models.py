@@ -104,20 +104,20 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "model.hook: 'blocks.one.hook_resid_pre' is not one of "
+            "model.hook: 'blocks.one.hook_resid_pre' is not one of hook_embed, "
             "blocks.<layer>.hook_resid_pre, blocks.<layer>.hook_resid_mid, "
             "blocks.<layer>.hook_resid_post, blocks.<layer>.hook_attn_out, "
-            "blocks.<layer>.hook_mlp_out"
+            "blocks.<layer>.hook_mlp_out, blocks.<layer>.attn.hook_z"
         ),
         nothing,
         lambda: cache(hook="blocks.one.hook_resid_pre"),
     ),
     (
         (
-            "model.hook: 'blocks.1.hook_resid_past' is not one of "
+            "model.hook: 'blocks.1.hook_resid_past' is not one of hook_embed, "
             "blocks.<layer>.hook_resid_pre, blocks.<layer>.hook_resid_mid, "
             "blocks.<layer>.hook_resid_post, blocks.<layer>.hook_attn_out, "
-            "blocks.<layer>.hook_mlp_out"
+            "blocks.<layer>.hook_mlp_out, blocks.<layer>.attn.hook_z"
         ),
         nothing,
         lambda: cache(hook="blocks.1.hook_resid_past"),

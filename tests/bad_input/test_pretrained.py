@@ -88,7 +88,10 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         lambda: pretrained("saelens", lambda: truncate("cfg.json")),
     ),
     (
-        "12: reads d_model 8, but tiny has 16; is it for this model?",
+        (
+            "12: reads d_model 8, but tiny has 16 at blocks.1.hook_resid_pre; is it for this model "
+            "and place?"
+        ),
         nothing,
         lambda: pretrained("saelens", d_model=16),
     ),

@@ -267,6 +267,12 @@ WARNED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "cfg.json: metadata.model_from_pretrained_kwargs.rotate_basis is True, which is not "
         "understood; see that the SAE does not need it",
     ),
+    "heads without the bias of their values": (
+        {"hook_name": "blocks.8.attn.hook_z", KWARGS: {"fold_value_biases": True}},
+        {"hook": "blocks.8.attn.hook_z"},
+        "cfg.json: metadata.model_from_pretrained_kwargs.fold_value_biases is true: where values "
+        "have a bias, the SAE was trained on heads without it, and the study's heads have it",
+    ),
     "another class of model": (
         {"model_class_name": "HookedMamba"},
         {},
@@ -644,24 +650,18 @@ def test_another_path_on_the_hub_is_refused(tmp_path, path, study, message):
     assert refused(folder, path, **{**GEMMA, **study}).partition("; ")[0] == message
 
 
-EMBEDDING = (
-    "params.npz: is one of Gemma Scope's SAEs of embeddings, whose weights lack the embedding's "
-    "scale of √d_model; it cannot be imported, name an SAE of a layer"
-)
-
-
-def test_weights_that_lack_the_embeddings_scale_are_refused(tmp_path):
+def test_saes_of_embeddings_are_of_the_embedding_alone(tmp_path, caplog):
+    embedding = {**GEMMA, "hook": "hook_embed"}
     folder = gemma_scope(tmp_path / "sae")
     path = PATH.replace("layer_7/width_16k", "embedding/width_4k")
-    # Trusting the study in the place makes the weights no better.
-    assert refused(folder, path, list(agreement.TRUSTED), **GEMMA) == EMBEDDING
-    folder = gemma_scope(
-        tmp_path / "gemma-scope-9b-pt-res" / "embedding" / "width_4k" / "average_l0_7"
-    )
-    assert refused(folder, **GEMMA) == EMBEDDING
+    take(folder, path, **embedding)
+    assert not caplog.text
+    elsewhere = "is 'hook_embed', but model.hook is blocks.7.hook_resid_post"
+    assert refused(folder, path, **GEMMA).startswith(f"{path}: the path {elsewhere}")
     # Without its path, by its size: no other SAE of Gemma Scope is so small.
-    folder = gemma_scope(tmp_path / "mine", (2304, 4096))
-    assert refused(folder, **GEMMA) == EMBEDDING
+    _, told = read_files(find_local(str(gemma_scope(tmp_path / "mine", (2304, 4096)))), "mine")
+    assert told.said["hook"].value == "hook_embed"
+    assert told.said["hook"].where.endswith("params.npz: 4096 latents, as of embeddings alone")
 
 
 # Names of places

@@ -367,7 +367,7 @@ BAD_CFG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "heads": (
         {"reshape_activations": "hook_z"},
-        "reshape_activations is 'hook_z'; only 'none' can be imported",
+        "reshape_activations is 'hook_z'; only 'none' and, of a hook_z, 'hook_z' can be imported",
     ),
     "architecture": (
         {"architecture": "transcoder"},
@@ -402,6 +402,21 @@ def test_a_setting_that_cannot_be_imported_is_named(tmp_path, case):
     assert str(caught.value) == f"{folder / 'cfg.json'}: {message}"
 
 
+def test_heads_that_lie_side_by_side_are_read(tmp_path):
+    hook, metadata = "blocks.8.attn.hook_z", {"hook_name": "blocks.8.attn.hook_z"}
+    of_old = saelens_folder(tmp_path / "old", OLD_CFG, weights(**STANDARD), hook_point=hook)
+    changes = {"metadata": metadata, "reshape_activations": "hook_z"}
+    of_new = saelens_folder(tmp_path / "new", CFG, weights(**STANDARD), **changes)
+    for folder in (of_old, of_new):
+        sae = load_sae(folder)
+        assert sae.hook == hook
+        assert torch.equal(sae.W_enc, weights(**STANDARD)["W_enc"])
+    written = saelens.export_saelens(sae, tmp_path / "again")
+    assert written.settings is not None
+    assert json.loads(Path(written.settings).read_text())["reshape_activations"] == "hook_z"
+    assert load_sae(tmp_path / "again").hook == hook
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -413,7 +428,7 @@ def test_a_setting_that_cannot_be_imported_is_named(tmp_path, case):
             {"activation_fn_str": "tanh-relu"},
             "activation_fn is 'tanh-relu'; only relu and topk can be imported",
         ),
-        ({"hook_point": "blocks.8.attn.hook_z"}, "reshape_activations is 'hook_z'"),
+        ({"hook_point": "blocks.8.attn.hook_z_of_another"}, "reshape_activations is 'hook_z'"),
         ({"activation_fn_str": "topk"}, "k is None"),
     ],
 )
@@ -630,7 +645,10 @@ def test_an_sae_becomes_one_of_the_study():
     ("changes", "message"),
     [
         ({"d_sae": 9}, "has 10 latents, not the 9 of d_sae; correct d_sae"),
-        ({"d_model": 7}, "reads d_model 6, but gpt2 has 7; is it for this model?"),
+        (
+            {"d_model": 7},
+            f"reads d_model 6, but gpt2 has 7 at {HOOK}; is it for this model and place?",
+        ),
     ],
 )
 def test_an_sae_of_other_sizes_is_refused(changes, message):

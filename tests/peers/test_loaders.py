@@ -155,17 +155,25 @@ def test_gemma_scope(published, kind, hook, size, model):
     check(ours, sae.encode, sae.decode)
 
 
-def test_what_saelens_scales_for_gemmas_embedding_is_refused(published):
+def test_gemmas_embedding_is_scaled(published):
     repo, folder = "google/gemma-scope-2b-pt-res", "embedding/width_4k/average_l0_6"
     tensors = weights(JUMPRELU)
     published.put(repo, {f"{folder}/params.npz": tensors})
     sae = theirs("gemma_2", repo, folder)
-    torch.testing.assert_close(sae.W_enc.data * D_MODEL**0.5, tensors["W_enc"])
-    torch.testing.assert_close(sae.W_dec.data / D_MODEL**0.5, tensors["W_dec"])
-    assert torch.equal(sae.b_dec.data, tensors["b_dec"])
-    assert sae.cfg.metadata.hook_name == "hook_embed"
-    with pytest.raises(StudyError, match=r"SAEs of embeddings, whose weights lack .* √d_model"):
-        published.ours(repo, folder)
+    ours, _ = published.ours(repo, folder)
+    assert ours.hook == sae.cfg.metadata.hook_name == "hook_embed"
+    # What the embedding holds, in the file's own weights.
+    held = inputs() / D_MODEL**0.5
+    z = held @ tensors["W_enc"] + tensors["b_enc"]
+    f = torch.where(z > tensors["threshold"], z, 0.0).relu()
+    x_hat = D_MODEL**0.5 * (f @ tensors["W_dec"] + tensors["b_dec"])
+    codes = ours.encode(inputs())
+    torch.testing.assert_close(codes.to_dense(), f, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sae.encode(inputs()), f, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.decode(codes), x_hat, rtol=1e-5, atol=1e-5)
+    # SAELens leaves b_dec as it is in the file.
+    lacking = (D_MODEL**0.5 - 1) * tensors["b_dec"]
+    torch.testing.assert_close(sae.decode(f) + lacking, x_hat, rtol=1e-5, atol=1e-5)
 
 
 SCALARS = {"k": torch.tensor(5, dtype=torch.int32), "threshold": torch.tensor(0.4)}

@@ -103,7 +103,7 @@ def test_the_reference_says_ranges_in_words_of_its_own():
     assert "`results/<study>/`" in made
     assert "`corpus/**/*.txt`" in made
     assert "`e.g" not in made
-    assert set(language_model.POINTS) <= set(re.findall(r"hook_[a-z_]+", made))
+    assert set(language_model.POINTS) <= set(re.findall(r"(?:attn\.)?hook_[a-z_]+", made))
 
 
 # Examples

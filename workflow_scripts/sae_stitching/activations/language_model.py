@@ -27,34 +27,55 @@ logger = logging.getLogger(__name__)
 _AtHook: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 _Run: TypeAlias = "Callable[[torch.Tensor, _AtHook], torch.Tensor]"
 
-_BETWEEN_BLOCKS = ("hook_resid_pre", "hook_resid_post")
-POINTS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+#: The embedding's output, before positions are added, and scaled where the model scales it.
+EMBEDDING = "hook_embed"
+#: What enters attention's output projection, heads side by side, wide as they are together.
+HEADS = "attn.hook_z"
+POINTS = (
+    *("hook_resid_pre", "hook_resid_mid", "hook_resid_post"),
+    *("hook_attn_out", "hook_mlp_out", HEADS),
+)
+#: Attention's output projection in a block of transformers' models.
+OUTPUT_PROJECTIONS = (
+    *("self_attn.o_proj", "self_attn.dense", "self_attn.out_proj"),
+    *("attn.c_proj", "attn.out_proj", "attn.attention.out_proj"),
+    *("attention.dense", "self_attention.dense"),
+)
+# Models whose heads share d_model where their config tells no width of a head.
+_SHARING = {"gpt2", "gpt_neox", "llama", "mistral", "qwen2"}
 
 
 def parse_hook(hook: str) -> tuple[int, str]:
     """Split a hook's name, e.g. ``"blocks.8.hook_resid_pre"``, into layer and point.
+
+    The embedding, which is in no block, has layer 0.
 
     Raises
     ------
     StudyError
         If it is not one of the hooks that are supported.
     """
-    match = re.fullmatch(r"blocks\.(0|[1-9][0-9]*)\.(\w+)", hook)
+    if hook == EMBEDDING:
+        return 0, hook
+    match = re.fullmatch(r"blocks\.(0|[1-9][0-9]*)\.([\w.]+)", hook)
     if match is None or match[2] not in POINTS:
         raise StudyError(
-            f"model.hook: {hook!r} is not one of "
+            f"model.hook: {hook!r} is not one of {EMBEDDING}, "
             + ", ".join(f"blocks.<layer>.{point}" for point in POINTS)
         )
     return int(match[1]), match[2]
 
 
-def model_facts(name: str) -> dict[str, int]:
+def model_facts(name: str, hook: str = "") -> dict[str, int]:
     """Read the sizes of a model from its config, where that is on disk.
 
     Parameters
     ----------
     name
         Model folder.
+    hook
+        Where the activations are taken, whose width is `d_model`; in the residual stream by
+        default.
 
     Returns
     -------
@@ -81,15 +102,25 @@ def model_facts(name: str) -> dict[str, int]:
         value = next((config[key] for key in names if isinstance(config.get(key), int)), None)
         if value is not None:
             facts[fact] = value
+    if hook.endswith(HEADS) and (width := _width_of_heads(config, facts.pop("d_model", None))):
+        facts["d_model"] = width
     return facts
+
+
+def _width_of_heads(config: dict[str, Any], d_model: int | None) -> int | None:
+    n_heads, d_head = config.get("num_attention_heads"), config.get("head_dim")
+    if isinstance(n_heads, int) and isinstance(d_head, int):
+        return n_heads * d_head
+    # Left out, it may be anything, such as 256 in Gemma 3.
+    return d_model if config.get("model_type") in _SHARING and d_head is None else None
 
 
 class LanguageModel:
     """A language model that is run up to a hook.
 
-    Where the hook lies between two blocks, it is transformers' own model that runs, with its
-    fused attention. Hooks inside a block, and centred weights, are left to TransformerLens, which
-    computes attention and norms step by step.
+    Where the hook lies between two blocks, at the embedding or at attention's heads, it is
+    transformers' own model that runs, with its fused attention. Other hooks inside a block, and
+    centred weights, are left to TransformerLens, which computes attention and norms step by step.
 
     Parameters
     ----------
@@ -109,8 +140,10 @@ class LanguageModel:
 
     Attributes
     ----------
-    n_layers, d_model, d_vocab
+    n_layers, d_vocab
         Sizes of the model.
+    d_model
+        Size of the activations: of the residual stream, or of all heads together, which may differ.
     context
         Longest sequence, in tokens; None where the model knows no limit.
 
@@ -137,8 +170,8 @@ class LanguageModel:
         self.device = hardware.device(device, "activations.device")
         dtype = hardware.dtype(dtype, self.device, "model.dtype")
         self._run: _Run
-        plain = None
-        if point in _BETWEEN_BLOCKS and not center_writing_weights:
+        plain = module = None
+        if point in _PLAIN and not center_writing_weights:
             plain = _load("transformers", _load_plain, name, dtype, self.device)
         if plain is not None:
             config = plain.config.get_text_config()
@@ -146,11 +179,19 @@ class LanguageModel:
             self.context = getattr(config, "max_position_embeddings", None)
             self.d_vocab = plain.get_input_embeddings().num_embeddings
             _check_layer(hook, layer, self.n_layers)
-            before = point == "hook_resid_pre"
-            self._run = partial(_run_plain, plain, _blocks(plain)[layer], before)
+            module = _PLAIN[point](plain, layer)
+        if module is not None:
+            if point == HEADS:
+                # Of a linear layer, or of what GPT-2 has in place of one.
+                self.d_model = getattr(module, "in_features", None) or module.nx
+            before = point in ("hook_resid_pre", HEADS)
+            self._run = partial(_run_plain, plain, module, before)
         else:
+            plain = None  # its memory is needed
             bridge = _load("TransformerLens", _load_bridge, name, dtype, self.device)
             self.n_layers, self.d_model = bridge.cfg.n_layers, bridge.cfg.d_model
+            if point == HEADS:
+                self.d_model = bridge.cfg.n_heads * bridge.cfg.d_head
             self.context, self.d_vocab = bridge.cfg.n_ctx, bridge.cfg.d_vocab
             _check_layer(hook, layer, self.n_layers)
             if hook not in bridge.hook_dict:
@@ -257,9 +298,9 @@ def _keep(activations: torch.Tensor) -> torch.Tensor:
 
 
 def _run_plain(
-    model: Any, block: torch.nn.Module, before: bool, tokens: torch.Tensor, at_hook: _AtHook
+    model: Any, module: torch.nn.Module, before: bool, tokens: torch.Tensor, at_hook: _AtHook
 ) -> torch.Tensor:
-    """Logits of transformers' model, with a hook before one of its blocks or after it."""
+    """Logits of transformers' model, with a hook before one of its modules or after it."""
 
     def enter(_: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         if args:
@@ -272,9 +313,9 @@ def _run_plain(
         return at_hook(output)
 
     if before:
-        handle = block.register_forward_pre_hook(enter, with_kwargs=True)
+        handle = module.register_forward_pre_hook(enter, with_kwargs=True)
     else:
-        handle = block.register_forward_hook(leave)
+        handle = module.register_forward_hook(leave)
     try:
         return model(tokens, use_cache=False).logits
     finally:
@@ -283,9 +324,47 @@ def _run_plain(
 
 def _run_bridge(bridge: Any, hook: str, tokens: torch.Tensor, at_hook: _AtHook) -> torch.Tensor:
     """Logits of TransformerLens' model, with a hook anywhere in it."""
-    # TransformerLens passes the hook point by keyword.
-    hooks = [(hook, lambda activations, hook: at_hook(activations))]  # noqa: ARG005
+
+    # TransformerLens passes the hook point by keyword, and may have heads apart, in a dimension of
+    # their own after sequence and position.
+    def enter(activations: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001
+        return at_hook(activations.flatten(2)).view(activations.shape)
+
+    hooks = [(hook, enter)]
+    if hook.endswith(".hook_resid_mid"):
+        hooks = _around_the_mlp(bridge, hook, enter)
     return bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
+
+
+def _around_the_mlp(bridge: Any, hook: str, enter: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Hooks that add what comes from `hook_resid_mid` to the MLP's output.
+
+    There TransformerLens hooks what enters the norm before the MLP, and would add to its output
+    what was at the place before.
+    """
+    point = hook.removesuffix("hook_resid_mid")
+    seen: dict[str, torch.Tensor] = {}
+
+    def middle(activations: torch.Tensor, hook: Any) -> torch.Tensor:
+        seen["before"], seen["after"] = activations, enter(activations, hook)
+        return seen["after"]
+
+    def mlp(activations: torch.Tensor, hook: Any) -> None:  # noqa: ARG001
+        seen["mlp"] = activations
+
+    def end(activations: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001
+        import torch
+
+        unchanged = seen["before"] + seen["mlp"]
+        tolerance = 4 * torch.finfo(unchanged.dtype).eps
+        if not torch.allclose(unchanged, activations, rtol=tolerance, atol=tolerance):
+            raise StudyError(
+                f"model.hook: {bridge.cfg.model_name} does not add the MLP's output to {point}"
+                "hook_resid_mid as it is, so nothing can be put there; choose another place"
+            )
+        return seen["after"] + seen["mlp"]
+
+    return [(hook, middle), (f"{point}hook_mlp_out", mlp), (f"{point}hook_resid_post", end)]
 
 
 def _load(library: str, load: Callable[[str, str, str], Any], name: str, *where: str) -> Any:
@@ -338,6 +417,29 @@ def _blocks(model: Any) -> Any:
         and all(isinstance(block, GradientCheckpointingLayer) for block in module)
     ]
     return found[0] if len(found) == 1 else None
+
+
+def _block(model: Any, layer: int) -> Any:
+    return _blocks(model)[layer]
+
+
+def _embedding(model: Any, layer: int) -> Any:
+    del layer
+    return model.get_input_embeddings()
+
+
+def _output_projection(model: Any, layer: int) -> Any:
+    modules = dict(_blocks(model)[layer].named_modules())
+    return next((modules[name] for name in OUTPUT_PROJECTIONS if name in modules), None)
+
+
+# Where transformers' own model is hooked: the module, None where it has another form.
+_PLAIN: dict[str, Callable[[Any, int], Any]] = {
+    EMBEDDING: _embedding,
+    "hook_resid_pre": _block,
+    "hook_resid_post": _block,
+    HEADS: _output_projection,
+}
 
 
 def _load_bridge(name: str, dtype: str, device: str) -> Any:

@@ -91,6 +91,12 @@ def check(told: Told, study: Activations, name: str, trust: Collection[str] = ()
             )
     for complaint in (*_of_sequences(said, study), *_of_dtype(said.get("dtype"), study)):
         _logger.warning("%s", complaint)
+    if (folded := said.get("fold_value_biases")) is not None:
+        _logger.warning(
+            "%s is true: where values have a bias, the SAE was trained on heads without it, and "
+            "the study's heads have it",
+            folded.where,
+        )
     for strange in told.strange:
         _logger.warning(
             "%s is %r, which is not understood; see that the SAE does not need it",

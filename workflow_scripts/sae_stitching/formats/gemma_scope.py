@@ -2,19 +2,26 @@
 
 f = z where z > θ_i, with z = x W_enc + b_enc: b_dec is not subtracted from the input. Nothing in
 the file tells where it belongs; its path on the hub does.
+
+SAEs of embeddings were trained on what the embedding holds, x / √d_model, before the model scales
+it (https://github.com/decoderesearch/SAELens/pull/299). Of x they are read so: W_enc / √d_model,
+and both W_dec and b_dec times √d_model. SAELens leaves b_dec as it is in the file, and there its
+reconstruction is another one.
 """
 
+import math
 import re
 from pathlib import Path
 
+from sae_stitching.activations.language_model import EMBEDDING, HEADS
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Weights, read_npz, vector_length
 from sae_stitching.formats.told import Told
 from sae_stitching.saes.sae import SAE
 
-# Places in the model, by the part of a repository's name that tells them.
-_POINTS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+# Places in a block, by the part of a repository's name that tells them.
+_POINTS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": HEADS}
 # Tokens in a sequence of their training.
 _CONTEXT = 1024
 # The SAEs of embeddings alone have this many latents, and these are the d_model of their models.
@@ -28,19 +35,17 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     tensors = {re.sub("^w_", "W_", key): tensor for key, tensor in read_npz(path).items()}
     sizes = [vector_length(path, tensors, key) for key in ("b_dec", "b_enc")]
     hook = told.said["hook"].value if "hook" in told.said else ""
-    if hook == "hook_embed" or (not hook and tuple(sizes) in _OF_EMBEDDINGS):
-        # Trained on what the embedding holds before the model scales it by √d_model. No study is
-        # of embeddings, and SAELens, which scales both matrices, leaves b_dec as it is.
-        raise StudyError(
-            f"{path}: is one of Gemma Scope's SAEs of embeddings, whose weights lack the "
-            "embedding's scale of √d_model; it cannot be imported, name an SAE of a layer"
-        )
+    scale = 1.0
+    if hook == EMBEDDING or (not hook and tuple(sizes) in _OF_EMBEDDINGS):
+        scale = math.sqrt(sizes[0])
+        if not hook:
+            told.tell("hook", EMBEDDING, f"{path}: {sizes[1]} latents, as of embeddings alone")
     weights = Weights(path, tensors, *sizes)
     sae = SAE(
-        W_enc=weights.take("W_enc", "d_model", "d_sae"),
-        W_dec=weights.take("W_dec", "d_sae", "d_model"),
+        W_enc=weights.take("W_enc", "d_model", "d_sae").div_(scale),
+        W_dec=weights.take("W_dec", "d_sae", "d_model").mul_(scale),
         b_enc=weights.take("b_enc", "d_sae"),
-        b_dec=weights.take("b_dec", "d_model"),
+        b_dec=weights.take("b_dec", "d_model").mul_(scale),
         architecture="jumprelu",
         threshold=weights.take("threshold", "d_sae"),
         apply_b_dec_to_input=False,
@@ -61,7 +66,7 @@ def _told(name: str) -> Told:
     size, tuned, kind, place, layer = match.groups()
     if kind not in _POINTS:
         raise StudyError(f"{name}: is one of Gemma Scope's {kind}, no SAE; name an SAE")
-    hook = "hook_embed" if place == "embedding" else f"blocks.{layer}.{_POINTS[kind]}"
+    hook = EMBEDDING if place == "embedding" else f"blocks.{layer}.{_POINTS[kind]}"
     told.tell("hook", hook, f"{name}: the path")
     if size:
         model = f"google/gemma-2-{size}{'-it' if tuned == 'it' else ''}"

@@ -8,6 +8,8 @@ whichever of them it is told in, and `same` tells whether two of those are one p
 
 import re
 
+from sae_stitching.activations.language_model import HEADS, OUTPUT_PROJECTIONS
+
 # Below `blocks.<layer>.`: other names, of TransformerLens' bridge among them, for its usual hooks.
 _HOOKS = {
     "hook_in": "hook_resid_pre",
@@ -20,7 +22,7 @@ _HOOKS = {
     "mlp.hook_in": "ln2.hook_normalized",
     "attn.hook_out": "attn",
     "mlp.hook_out": "mlp",
-    "attn.o.hook_in": "attn.hook_z",
+    "attn.o.hook_in": HEADS,
     "attn.o.hook_out": "attn",
     "mlp.out.hook_in": "mlp.hook_post",
     "mlp.out.hook_out": "mlp",
@@ -36,12 +38,7 @@ _MODULES = {
     "": _BLOCK,
     **dict.fromkeys(("attn", "self_attn", "attention", "self_attention"), (_LN1, _ATTENTION)),
     **dict.fromkeys(("mlp", "feed_forward", "ffn", "block_sparse_moe"), (_LN2, _MLP)),
-    **dict.fromkeys(
-        [f"self_attn.{name}" for name in ("o_proj", "dense", "out_proj")]
-        + [f"attn.{name}" for name in ("c_proj", "out_proj", "attention.out_proj")]
-        + ["attention.dense", "self_attention.dense"],
-        ("attn.hook_z", _ATTENTION),
-    ),
+    **dict.fromkeys(OUTPUT_PROJECTIONS, (HEADS, _ATTENTION)),
     **dict.fromkeys(
         ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc_out", "mlp.fc2"),
         ("mlp.hook_post", _MLP),

@@ -165,8 +165,8 @@ def fitted(
         )
     if d_model is not None and sae.d_model != d_model:
         raise StudyError(
-            f"{name}: reads d_model {sae.d_model}, but {study.model} has {d_model}; is it for this "
-            "model?"
+            f"{name}: reads d_model {sae.d_model}, but {study.model} has {d_model} at "
+            f"{study.hook}; is it for this model and place?"
         )
     agreement.check(told, study, name, trust)
     return replace(sae, hook=study.hook, model=study.model)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae_stitching.activations.language_model import HEADS
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.store import replacing
 from sae_stitching.formats import FILES, Layout
@@ -82,7 +83,7 @@ _TRAINING = {
     *("wandb_log_frequency", "wandb_project", "d_model"),
 }
 # How TransformerLens is told to load the model. What is folded within a block, or put on the
-# logits, leaves the places that a study can be of as they were.
+# logits, leaves the places that a study can be of as they were; but the bias of values is in heads.
 _LOADING = {
     *("center_writing_weights", "dtype", "torch_dtype", "revision", "checkpoint_value", "fold_ln"),
     *("center_unembed", "fold_value_biases", "refactor_factored_attn_matrices", "first_n_layers"),
@@ -249,6 +250,9 @@ def _told(settings: Settings, found: Settings, registered: Collection[str]) -> T
             # As TransformerLens names the checkpoints of a training.
             told.tell("revision", f"step{step}", f"{where(key)}.checkpoint_value")
         told.know(options.values, f"{where(key)}.", _LOADING)
+        name = "fold_value_biases"
+        if _reads_heads(metadata) and options.flag(name, False):
+            told.tell(name, True, f"{where(key)}.{name}")
     if metadata.text("model_class_name", "HookedTransformer") not in _MODEL_CLASSES:
         told.strange.append(Said(metadata.values["model_class_name"], where("model_class_name")))
     told.know(metadata.values, f"{settings.path}: metadata.", _METADATA)
@@ -274,15 +278,22 @@ def _tell_positions(told: Told, metadata: Settings, where: Callable[[str], str])
         told.tell("positions", [first or 0, last], where("seqpos_slice"))
 
 
+def _reads_heads(metadata: Settings) -> bool:
+    return metadata.text("hook_name", "").endswith(HEADS)
+
+
 def _refuse_what_changes_the_input(settings: Settings) -> None:
     normalization = settings.text("normalize_activations", "none")
     if normalization != "none":
         why = _NORMALIZATIONS.get(normalization, "this is unknown")
         raise StudyError(f"{settings.path}: normalize_activations is {normalization!r}; {why}")
     reshaping = settings.text("reshape_activations", "none")
-    if reshaping != "none":
+    # Heads side by side, as they are read here.
+    heads = _reads_heads(settings.part("metadata"))
+    if reshaping != "none" and not (heads and reshaping == "hook_z"):
+        only = "'none' and, of a hook_z, 'hook_z'"
         raise StudyError(
-            f"{settings.path}: reshape_activations is {reshaping!r}; only 'none' can be imported"
+            f"{settings.path}: reshape_activations is {reshaping!r}; only {only} can be imported"
         )
 
 
@@ -327,7 +338,7 @@ def export_saelens(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
         "device": "cpu",
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalize_activations": "none",
-        "reshape_activations": "none",
+        "reshape_activations": "hook_z" if sae.hook.endswith(HEADS) else "none",
         "metadata": {
             "sae_lens_version": _VERSION,
             "hook_name": sae.hook,

@@ -12,6 +12,7 @@ TOPICS = {
     "model": "name of the model",
     "revision": "commit, branch or tag of the model",
     "center_writing_weights": "whether what is written to the residual stream was centred",
+    "fold_value_biases": "whether heads were read without the bias of their values",
     "dtype": "precision in which the model ran",
     "context": "tokens in a sequence",
     "prepend_bos": "whether each sequence began with BOS",
