@@ -9,9 +9,10 @@ from helpers.registry import PIN, RELEASES, TEXT, registry, write_index
 from helpers.study_configs import SCHEMA
 from hypothesis import given
 from hypothesis import strategies as st
+from sae_stitching import formats
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import registry as module
-from sae_stitching.formats.registry import choose, read_registry
+from sae_stitching.formats.registry import FORMATS, choose, read_registry
 
 # Release and id: repository, path, format, model, hook and d_sae.
 PUBLISHED = {
@@ -207,3 +208,7 @@ class TestRead:
 def test_the_pin_is_that_of_the_schema():
     keys = SCHEMA["properties"]["registry"]["properties"]
     assert {key: rule["default"] for key, rule in keys.items()} == module.PIN
+
+
+def test_every_loader_has_a_format_that_is_read():
+    assert set(FORMATS.values()) <= set(formats.FILES)
