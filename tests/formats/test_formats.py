@@ -341,16 +341,6 @@ def test_a_wrong_tensor_is_named(tmp_path, case):
 
 
 BAD_CFG: dict[str, tuple[dict[str, Any], str]] = {
-    "layer_norm": (
-        {"normalize_activations": "layer_norm"},
-        "normalize_activations is 'layer_norm'; an SAE that scales every token by itself cannot be "
-        "stitched",
-    ),
-    "constant_norm_rescale": (
-        {"normalize_activations": "constant_norm_rescale"},
-        "normalize_activations is 'constant_norm_rescale'; an SAE that scales every token by "
-        "itself cannot be stitched",
-    ),
     "expected_average_only_in": (
         {"normalize_activations": "expected_average_only_in"},
         "normalize_activations is 'expected_average_only_in'; the factor is not in the files; fold "

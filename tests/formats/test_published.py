@@ -255,18 +255,35 @@ def test_openais_first_files_do_not_name_their_activation(tmp_path):
     check(sae, release.codes, release.decode)
 
 
-def test_openais_norm_of_each_token_is_the_reason(tmp_path):
+TOPK = {"activation": "TopK", "activation_state_dict": {"k": 5, "postact_fn": "ReLU"}}
+
+
+def test_openais_topk_normalises_each_token(tmp_path):
     release = RELEASES["openai"]()
-    options = {"activation": "TopK", "activation_state_dict": {"k": 32, "postact_fn": "ReLU"}}
-    release.files[release.path] |= options
-    assert complaint(release, tmp_path) == (
-        "6.pt: activation is 'TopK', with which OpenAI's SAEs give each token mean 0 and deviation "
-        "1; an SAE that scales every token by itself cannot be stitched"
-    )
-    release.files[release.path]["activation"] = "Identity"
-    assert complaint(release, tmp_path) == (
-        "6.pt: activation is 'Identity'; only 'ReLU' can be imported"
-    )
+    release.files[release.path] |= TOPK
+    sae, _ = read_files(find_local(str(release.write(tmp_path)), "openai"))
+    assert (sae.architecture, sae.k, sae.normalize) == ("topk", 5, "layer_norm")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"activation": "Identity"}, "activation is 'Identity'; only 'ReLU' and 'TopK' can be"),
+        (
+            {"activation_state_dict": {"k": 5, "postact_fn": "Identity"}},
+            "activation_state_dict.postact_fn is 'Identity'; only 'ReLU' can be imported",
+        ),
+        (
+            {"activation_state_dict": {"k": "5"}},
+            "activation_state_dict.k is '5', expected a whole number above 0",
+        ),
+        ({"activation_state_dict": None}, "activation_state_dict.k is None, expected a whole"),
+    ],
+)
+def test_openais_other_activations_are_refused(tmp_path, change, said):
+    release = RELEASES["openai"]()
+    release.files[release.path] |= {**TOPK, **change}
+    assert complaint(release, tmp_path).startswith(f"6.pt: {said}")
 
 
 def test_apollos_file_of_several_saes(tmp_path):

@@ -138,12 +138,25 @@ def test_saelens_writes_after_training_and_we_read(tmp_path, architecture):
     check(ours, theirs.encode, theirs.decode)
 
 
-NORMALIZATIONS = (
-    "expected_average_only_in",
-    "constant_norm_rescale",
-    "layer_norm",
-    "covariance_whitening",
-)
+@pytest.mark.parametrize("architecture", INFERENCE)
+@pytest.mark.parametrize("normalize", ["layer_norm", "constant_norm_rescale"])
+def test_norms_of_each_token_by_itself(tmp_path, architecture, normalize):
+    theirs = of_saelens(architecture, normalize_activations=normalize)
+    theirs.save_model(tmp_path / "theirs")
+    ours = load_sae(tmp_path / "theirs")
+    x = 3.0 + inputs() * torch.linspace(0.1, 9.0, len(inputs()))[:, None]
+    codes = theirs.encode(x)
+    torch.testing.assert_close(ours.encode(x).to_dense(), codes, rtol=1e-5, atol=1e-5)
+    # What SAELens gives back has the scale of the tokens that it encoded last.
+    torch.testing.assert_close(
+        ours.decode(ours.encode(x), x), theirs.decode(codes), rtol=1e-5, atol=1e-4
+    )
+    saelens.export_saelens(ours, tmp_path / "back")
+    back = sae_lens.SAE.load_from_disk(tmp_path / "back")
+    torch.testing.assert_close(back.encode(x), codes, rtol=1e-5, atol=1e-5)
+
+
+NORMALIZATIONS = ("expected_average_only_in", "covariance_whitening")
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

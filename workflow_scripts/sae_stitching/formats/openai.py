@@ -2,16 +2,18 @@
 
 As its ``model.py`` has it: f = σ((x − b_dec) W_enc + b_enc), where b_dec is called pre_bias and
 b_enc latent_bias; ``paths.py`` tells which there are. Those of versions 1 and 4 have ReLU. TopK,
-version 5's, stands for a norm of each token by itself, with which `SAE` cannot be read.
+version 5's, stands for a norm of each token by itself too (``from_state_dict`` there).
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
 from sae_stitching.formats.files import Weights, linear, read_state_dict, vector_length
 from sae_stitching.formats.told import Told
+from sae_stitching.saes.normalization import LAYER_NORM
 from sae_stitching.saes.sae import SAE
 
 # Places, by OpenAI's names, as the library's README has them.
@@ -30,14 +32,14 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     path = layout.weights
     tensors = read_state_dict(path, plain=("activation", "activation_state_dict"))
     activation = tensors.pop("activation", "ReLU")
-    tensors.pop("activation_state_dict", None)
+    options = tensors.pop("activation_state_dict", None) or {}
+    kind: dict[str, Any] = {"architecture": "relu"}
     if activation == "TopK":
+        kind = {**_topk(path, options), "normalize": LAYER_NORM}
+    elif activation != "ReLU":
         raise StudyError(
-            f"{path}: activation is 'TopK', with which OpenAI's SAEs give each token mean 0 and "
-            "deviation 1; an SAE that scales every token by itself cannot be stitched"
+            f"{path}: activation is {activation!r}; only 'ReLU' and 'TopK' can be imported"
         )
-    if activation != "ReLU":
-        raise StudyError(f"{path}: activation is {activation!r}; only 'ReLU' can be imported")
     sizes = [vector_length(path, tensors, key) for key in ("pre_bias", "latent_bias")]
     weights = Weights(path, tensors, *sizes)
     weights.ignore(*_STATISTICS)
@@ -45,10 +47,23 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
         **linear(weights),
         b_enc=weights.take("latent_bias", "d_sae"),
         b_dec=weights.take("pre_bias", "d_model"),
-        architecture="relu",
+        **kind,
     )
     weights.finish("an SAE of OpenAI")
     return sae, _told(name)
+
+
+def _topk(path: str, options: Any) -> dict[str, Any]:
+    k, after = (options.get(key) for key in ("k", "postact_fn")) if options else (None, None)
+    if type(k) is not int or k < 1:
+        raise StudyError(
+            f"{path}: activation_state_dict.k is {k!r}, expected a whole number above 0"
+        )
+    if after not in (None, "ReLU"):
+        raise StudyError(
+            f"{path}: activation_state_dict.postact_fn is {after!r}; only 'ReLU' can be imported"
+        )
+    return {"architecture": "topk", "k": k}
 
 
 def _told(name: str) -> Told:
