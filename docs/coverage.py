@@ -12,12 +12,13 @@ from sae_stitching.formats.registry import FORMATS, PIN, Published, read_registr
 _HEAD = """\
 # Coverage
 
-Made by `docs/coverage.py` from the registry of sae-lens {version}: how many of its entries can be read, by
-SAELens's loader. A loader counts as read where `make test-peers` holds the reader here against it, on files
-of the real names, layouts and types; no weights from the hub were at hand.
+Made by `docs/coverage.py` from the registry of sae-lens {version}: how many of its entries can be
+read, by SAELens's loader. A loader counts as read where `make test-peers` holds the reader here
+against it, on files of the real names, layouts and types; no weights from the hub were at hand.
 
-{n_saes:,} SAEs, of which {n_read:,} ({share:.2%}) can be read, and {n_others:,} entries that are transcoders.
-{n_places:,} places in models have SAEs of two widths or more, {n_read_places:,} of them such as can be read.
+{n_saes:,} SAEs, of which {n_read:,} ({share:.2%}) can be read, and {n_others:,} entries that are
+transcoders. {n_places:,} places in models have SAEs of two widths or more, {n_read_places:,} of
+them such as can be read.
 
 | SAELens's loader | Format here | Entries | Read | Why others are not |
 |---|---|---|---|---|
