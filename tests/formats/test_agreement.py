@@ -28,6 +28,7 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import agreement, find_local, places
 from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, read_files
+from sae_stitching.formats.told import Told
 from sae_stitching.saes.sae import SAE
 
 STUDY: dict[str, Any] = {
@@ -187,6 +188,26 @@ def test_what_the_study_contradicts_is_refused_unless_trusted(tmp_path, caplog, 
     assert f"{complaint}; trusted, since pretrained.trust has {topic}" in caplog.text.replace(
         f"{folder}/", ""
     )
+
+
+HEADS = "blocks.8.attn.hook_z"
+
+
+def test_heads_without_value_biases_are_not_those_of_the_study(caplog):
+    told = Told()
+    told.tell("hook", HEADS, "it: hook")
+    told.tell("value_biases", False, "it: the model of its training")
+    study = Activations(hook=HEADS, model="gpt2")
+    complaint = (
+        "it: the model of its training had its value biases folded into those of the output, but "
+        "the heads of the study have them"
+    )
+    with pytest.raises(StudyError, match=f"^{complaint}; name another SAE, or, if the study is"):
+        agreement.check(told, study, "it")
+    agreement.check(told, study, "it", ["value_biases"])
+    assert f"{complaint}; trusted, since pretrained.trust has value_biases" in caplog.text
+    told.said.pop("value_biases")
+    agreement.check(told, study, "it")
 
 
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

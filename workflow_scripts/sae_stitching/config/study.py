@@ -189,9 +189,9 @@ def own_stitched(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[
 
 
 def is_jumprelu(sae: Mapping[str, Any]) -> bool:
-    """Whether a resolved entry of ``saes`` is known to be a JumpReLU SAE; Gemma Scope's all are."""
-    format = sae.get("pretrained", {}).get("format")
-    return sae.get("architecture") == "jumprelu" or format == "gemma-scope"
+    """Whether a resolved entry of ``saes`` is known to be a JumpReLU SAE."""
+    of_format = sae.get("pretrained", {}).get("format") in formats.JUMPRELU
+    return sae.get("architecture") == "jumprelu" or of_format
 
 
 def stitched_sources(recipe: Mapping[str, Any]) -> list[str]:

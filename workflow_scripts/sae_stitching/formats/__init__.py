@@ -66,6 +66,8 @@ FILES = {
     "openai": Files("autoencoders/*.pt"),
     "apollo": Files("*.pt", "final_config.yaml"),
 }
+#: Formats of JumpReLU SAEs alone.
+JUMPRELU = {"gemma-scope", "gemma-scope-2", "llama-scope-r1-distill"}
 # Files of other libraries, by which a folder of theirs is known.
 _OTHERS = {
     "conf.yaml": "of a temporal SAE",

@@ -15,7 +15,7 @@ from sae_stitching.formats.told import Said, Told
 _logger = logging.getLogger(__name__)
 
 #: Where files and the study must agree, unless the study says that it is right.
-TRUSTED = ("hook", "model", "revision", "center_writing_weights")
+TRUSTED = ("hook", "model", "revision", "center_writing_weights", "value_biases")
 # Models whose blocks norm what attention and MLP write, see `places.hook`.
 _POST_NORMS = re.compile(r"gemma-?[234]|olmo-?[23]|glm-?4")
 
@@ -81,6 +81,7 @@ def check(told: Told, study: Activations, name: str, trust: Collection[str] = ()
             _of_centring(said.get("center_writing_weights"), study),
             "change model.center_writing_weights",
         ),
+        ("value_biases", _of_value_biases(said.get("value_biases")), "name another SAE"),
     ):
         if complaint and topic in trust:
             _logger.warning("%s; trusted, since pretrained.trust has %s", complaint, topic)
@@ -169,6 +170,16 @@ def _of_revision(said: Said | None, study: Activations) -> str:
         return ""
     ours = study.revision or "not set"
     return f"{said.where} is {said.value!r}, but model.revision is {ours}"
+
+
+def _of_value_biases(said: Said | None) -> str:
+    # Attention's weights sum to one, so that the biases are in every token's heads alike.
+    if said is None or said.value:
+        return ""
+    return (
+        f"{said.where} had its value biases folded into those of the output, but the heads of the "
+        "study have them"
+    )
 
 
 def _of_centring(said: Said | None, study: Activations) -> str:

@@ -6,7 +6,7 @@ ckkissane/attn-saes-gpt2-small-all-layers, written by a descendant of Neel Nanda
 side.
 
 They were trained on TransformerLens' GPT-2, whose z lacks the value biases: it folds them into the
-bias of the output. A study's z has them.
+bias of the output. A study's z has them, see `agreement`.
 """
 
 from sae_stitching.formats import Layout
@@ -36,6 +36,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     for topic, key in (("hook", "act_name"), ("model", "model_name")):
         told.tell(topic, settings.text(key, "") or None, f"{settings.path}: {key}")
     told.tell_number("context", settings.values.get("seq_len"), f"{settings.path}: seq_len")
+    told.tell("value_biases", False, f"{settings.path}: the model of its training")
     dtype = settings.text("enc_dtype", "")
     told.tell("dtype", _DTYPES.get(dtype, dtype) or None, f"{settings.path}: enc_dtype")
     return sae, told
