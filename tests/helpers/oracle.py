@@ -15,6 +15,7 @@ def random_sae(
     architecture: str,
     *,
     apply_b_dec_to_input: bool = True,
+    normalize: str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> SAE:
     """An SAE with a bias of its own and a decoder that is not normalised."""
@@ -35,11 +36,25 @@ def random_sae(
         threshold=threshold,
         k=max(1, d_sae // 4) if architecture in ("topk", "batchtopk") else None,
         apply_b_dec_to_input=apply_b_dec_to_input,
+        normalize=normalize,
     )
+
+
+def read(sae: SAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the SAE reads of activations, and of each token the scale and the mean it gives back."""
+    if sae.normalize == "layer_norm":
+        mean = x.sum(1, keepdim=True) / x.shape[1]
+        scale = ((x - mean).square().sum(1, keepdim=True) / (x.shape[1] - 1)).sqrt()
+        return (x - mean) / (scale + 1e-5), scale, mean
+    if sae.normalize == "constant_norm_rescale":
+        scale = x.square().mean(1, keepdim=True).sqrt()
+        return x / scale, scale, torch.zeros_like(scale)
+    return x, torch.ones(len(x), 1, dtype=x.dtype), torch.zeros(len(x), 1, dtype=x.dtype)
 
 
 def dense_codes(sae: SAE, x: Tensor) -> Tensor:
     """Codes by the definition of each architecture, without any of the library's encoding."""
+    x, _, _ = read(sae, x)
     centred = x - sae.b_dec if sae.apply_b_dec_to_input else x
     pre = centred @ sae.W_enc + sae.b_enc
     if sae.architecture == "relu":
@@ -70,7 +85,8 @@ class Stitched:
         k0, k1 = torch.from_numpy(keep0), torch.from_numpy(keep1)
         x_hat = x_hat + self.f0[:, k0] @ self.small.W_dec[k0]
         x_hat = x_hat + self.f1[:, k1] @ self.large.W_dec[k1]
-        return (self.x - x_hat).square().sum(1)
+        _, scale, mean = read(self.small, self.x)
+        return (self.x - (scale * x_hat + mean)).square().sum(1)
 
     def mse(self, keep0: np.ndarray, keep1: np.ndarray) -> float:
         """Mean over tokens and over d_model."""

@@ -15,7 +15,12 @@ from sae_stitching.matching.activation_similarity import (
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.encoding import StoredCodes, encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, mean_activation
-from sae_stitching.stitching.bias_exchange import bias_exchange, mean_codes, mean_residual
+from sae_stitching.stitching.bias_exchange import (
+    bias_exchange,
+    mean_codes,
+    mean_residual,
+    means,
+)
 
 
 @pytest.fixture

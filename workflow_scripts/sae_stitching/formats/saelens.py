@@ -21,16 +21,15 @@ from sae_stitching.formats import FILES, Layout
 from sae_stitching.formats.files import Settings, Weights, read_safetensors
 from sae_stitching.formats.gates import gated_encoder
 from sae_stitching.formats.told import Said, Told
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.saes.sae import SAE
 
 # Architectures by the names that SAELens has for them.
 _ARCHITECTURES = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
-# What normalize_activations may say beside none, and why it cannot be imported.
+# What else normalize_activations may say, and why it cannot be imported.
 _NORMALIZATIONS = {
     "expected_average_only_in": "the factor is not in the files; fold it in SAELens and save again",
     "covariance_whitening": "the matrix is not in the files; fold it in SAELens and save again",
-    "constant_norm_rescale": "an SAE that scales every token by itself cannot be stitched",
-    "layer_norm": "an SAE that scales every token by itself cannot be stitched",
 }
 # Names of before version 6.
 _RENAMED = {
@@ -121,7 +120,8 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
             f"{settings.path}: architecture is {architecture!r}; only {', '.join(_ARCHITECTURES)} "
             "can be imported (SAELens' save_inference_model writes batchtopk as jumprelu)"
         )
-    _refuse_what_changes_the_input(settings)
+    _refuse_other_shapes(settings)
+    normalize = _normalization(settings)
     d_model, d_sae = settings.integer("d_in"), settings.integer("d_sae")
     weights = Weights(layout.weights, read_safetensors(layout.weights), d_model, d_sae)
     W_enc, W_dec = (
@@ -148,6 +148,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
         b_dec=weights.take("b_dec", "d_model"),
         architecture=_ARCHITECTURES[architecture],
         apply_b_dec_to_input=settings.flag("apply_b_dec_to_input", True),
+        normalize=normalize,
     )
     weights.finish(f"an SAE of architecture {architecture}")
     return sae, _told(settings, found, registered)
@@ -280,11 +281,15 @@ def _reads_heads(metadata: Settings) -> bool:
     return metadata.text("hook_name", "").endswith(HEADS)
 
 
-def _refuse_what_changes_the_input(settings: Settings) -> None:
+def _normalization(settings: Settings) -> str | None:
     normalization = settings.text("normalize_activations", "none")
-    if normalization != "none":
-        why = _NORMALIZATIONS.get(normalization, "this is unknown")
-        raise StudyError(f"{settings.path}: normalize_activations is {normalization!r}; {why}")
+    if normalization in ("none", *NORMALIZATIONS):
+        return None if normalization == "none" else normalization
+    why = _NORMALIZATIONS.get(normalization, "this is unknown")
+    raise StudyError(f"{settings.path}: normalize_activations is {normalization!r}; {why}")
+
+
+def _refuse_other_shapes(settings: Settings) -> None:
     reshaping = settings.text("reshape_activations", "none")
     # Heads side by side, as they are read here.
     heads = _reads_heads(settings.part("metadata"))
@@ -343,7 +348,7 @@ def export_saelens(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
-        "normalize_activations": "none",
+        "normalize_activations": sae.normalize or "none",
         "reshape_activations": "hook_z" if sae.hook.endswith(HEADS) else "none",
         "metadata": {
             "sae_lens_version": _VERSION,

@@ -129,4 +129,4 @@ def cross_entropies(
 
 
 def _reconstruct(sae: SAE) -> Callable[["torch.Tensor"], "torch.Tensor"]:
-    return lambda x: sae.decode(sae.encode(x))
+    return lambda x: sae.decode(sae.encode(x), x)

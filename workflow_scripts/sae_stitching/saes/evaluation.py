@@ -61,6 +61,8 @@ def evaluate(
     """
     import torch
 
+    from sae_stitching.saes import normalization
+
     W_dec, b_dec = sae.W_dec.double(), sae.b_dec.double()
     sse = 0.0
     total = torch.zeros(activations.d_model, dtype=torch.float64)
@@ -71,7 +73,13 @@ def evaluate(
     for block in activations.blocks():
         x = block.activations.double()
         block_codes = codes.tokens(block.start, block.start + len(x)).double()
-        sse += (x - block_codes.matmul(W_dec) - b_dec).square().sum().item()
+        if sae.normalize is None:
+            r = x - block_codes.matmul(W_dec) - b_dec
+        else:
+            rest, scale = normalization.centred(x, sae.normalize)
+            block_codes = normalization.scaled(block_codes, scale)
+            r = rest - block_codes.matmul(W_dec) - torch.outer(scale, b_dec)
+        sse += r.square().sum().item()
         counts += block_codes.pattern.counts
         centre = x.mean(0) if centre is None else centre
         total += (x - centre).sum(0)

@@ -2,6 +2,8 @@
 
 f(x) = σ((x − b_dec) W_enc + b_enc)     Eq. 1, b_dec subtracted where the SAE does so
 x̂(f) = f W_dec + b_dec                  Eq. 2 and 4
+
+An SAE that normalises each token has, instead of x, what `normalization` makes of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from torch import Tensor
 from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import open_record, write_record
+from sae_stitching.saes import normalization
 from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.saes.sae_file import StoredSAE, load_stored_sae
 from sae_stitching.sparse.active import above, largest_of_token
 from sae_stitching.sparse.codes import SparseCodes, SparsePattern
@@ -57,6 +61,8 @@ class SAE:
         Active latents a token (topk; on average in training for batchtopk).
     apply_b_dec_to_input : bool
         Whether `b_dec` is subtracted from the encoder's input.
+    normalize : str or None
+        How it normalises each token, one of `normalization.NORMALIZATIONS`.
     hook, model : str
         Where the activations come from.
 
@@ -81,6 +87,7 @@ class SAE:
     apply_b_dec_to_input: bool = True
     hook: str = ""
     model: str = ""
+    normalize: str | None = None
 
     @property
     def d_model(self) -> int:
@@ -106,6 +113,8 @@ class SAE:
 
     def pre_activations(self, x: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_sae"]:
         """Encoder before the activation function, dense (inside of Eq. 1)."""
+        if self.normalize is not None:
+            x = normalization.normalized(x, self.normalize)
         centred = x - self.b_dec if self.apply_b_dec_to_input else x
         return torch.addmm(self.b_enc, centred, self.W_enc)
 
@@ -144,9 +153,32 @@ class SAE:
         assert self.threshold is not None
         return above(pre, self.threshold.clamp(min=0.0))
 
-    def decode(self, codes: SparseCodes) -> Float[Tensor, "token d_model"]:
-        """Reconstruction x̂ = f W_dec + b_dec (Eq. 2 and 4)."""
-        return codes.matmul(self.W_dec) + self.b_dec
+    def decode(
+        self, codes: SparseCodes, x: Float[Tensor, "token d_model"] | None = None
+    ) -> Float[Tensor, "token d_model"]:
+        """Reconstruction x̂ = f W_dec + b_dec (Eq. 2 and 4).
+
+        Parameters
+        ----------
+        codes
+        x : (token, d_model)
+            Activations that these are the codes of. An SAE that normalises each token has their
+            scale and mean to give back; to others they are nothing.
+
+        Raises
+        ------
+        StudyError
+            If such an SAE is not given them.
+        """
+        x_hat = codes.matmul(self.W_dec) + self.b_dec
+        if self.normalize is None:
+            return x_hat
+        if x is None:
+            raise StudyError(
+                f"decode: this SAE normalises each token by {self.normalize}; give the "
+                "activations x too"
+            )
+        return normalization.restored(x_hat, x.to(x_hat), self.normalize)
 
 
 def taken_in(sae: SAE, name: str) -> SAE:
@@ -188,12 +220,15 @@ class Decoder:
     architecture : str
     fingerprint : str
         Of the whole SAE.
+    normalize : str or None
+        As of the SAE.
     """
 
     W_dec: Float[Tensor, "d_sae d_model"]
     b_dec: Float[Tensor, " d_model"]
     architecture: str
     fingerprint: str
+    normalize: str | None = None
 
     @property
     def d_model(self) -> int:
@@ -212,13 +247,14 @@ def fingerprint(sae: SAE | Decoder) -> str:
         return sae.fingerprint
     tensors = (getattr(sae, name) for name in _TENSORS)
     arrays = (t.detach().float().cpu().contiguous().numpy() for t in tensors if t is not None)
-    return _digest(sae.architecture, sae.k, sae.apply_b_dec_to_input, arrays)
+    return _digest(sae, arrays)
 
 
-def _digest(
-    architecture: str, k: int | None, apply_b_dec_to_input: bool, arrays: Iterable[np.ndarray]
-) -> str:
-    digest = hashlib.sha256(f"{architecture} {k} {apply_b_dec_to_input}".encode())
+def _digest(settings: SAE | StoredSAE, arrays: Iterable[np.ndarray]) -> str:
+    words = [settings.architecture, settings.k, settings.apply_b_dec_to_input]
+    if settings.normalize is not None:
+        words.append(settings.normalize)
+    digest = hashlib.sha256(" ".join(map(str, words)).encode())
     for array in arrays:
         digest.update(array.data)
     return digest.hexdigest()
@@ -298,15 +334,14 @@ def load_decoder(path: str | Path, *, study: str | None = None, double: bool = F
         If a tensor is missing, or is not what was written.
     """
     with open_record(StoredSAE, path, study=study) as stored:
-        settings = (stored.architecture, stored.k, stored.apply_b_dec_to_input)
-        if _digest(*settings, _in_blocks(stored)) != stored.fingerprint:
+        if _digest(stored, _in_blocks(stored)) != stored.fingerprint:
             raise _altered(path)
         dtype = torch.float64 if double else torch.float32
         W_dec, b_dec = (torch.empty(d.shape, dtype=dtype) for d in (stored.W_dec, stored.b_dec))
         # HDF5 converts as it reads, a block at a time.
         stored.W_dec.read_direct(W_dec.numpy())
         stored.b_dec.read_direct(b_dec.numpy())
-        return Decoder(W_dec, b_dec, stored.architecture, stored.fingerprint)
+        return Decoder(W_dec, b_dec, stored.architecture, stored.fingerprint, stored.normalize)
 
 
 def _in_blocks(stored: Any) -> Iterator[np.ndarray]:
@@ -337,6 +372,8 @@ def _check(sae: SAE, path: str | Path) -> None:
         raise StudyError(f"{path}: architecture {sae.architecture} {need} a threshold")
     if sae.architecture == "topk" and not sae.k:
         raise StudyError(f"{path}: architecture topk needs k")
+    if sae.normalize not in (None, *NORMALIZATIONS):
+        raise StudyError(f"{path}: unknown norm of tokens {sae.normalize!r}")
     if sae.W_dec.ndim != 2:
         raise StudyError(
             f"{path}: W_dec has shape {tuple(sae.W_dec.shape)}, expected (d_sae, d_model)"

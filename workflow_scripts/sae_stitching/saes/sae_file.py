@@ -38,6 +38,8 @@ class StoredSAE:
     """SHA-256 of settings and weights, by which codes and similarities name their SAE."""
     k: int | None
     """Active latents a token, for topk and batchtopk."""
+    normalize: str | None = None
+    """How it normalises each token, layer_norm or constant_norm_rescale, if it does."""
     source: Shaped[np.ndarray, " d_sae"] | None = None
     """Of a stitched SAE: the SAE that each latent comes from, in UTF-8."""
     latent: Int32[np.ndarray, " d_sae"] | None = None

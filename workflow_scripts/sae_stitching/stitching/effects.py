@@ -111,45 +111,56 @@ def independent_effects(
         Var(δ_o) = S/(S − 1) · Σ_s (C_so − T_s δ_o)² / T².
 
     C_so is a part that all operations share, of the bias alone, and L_so, which is nonzero only
-    where o is active in s; expanding the square leaves sums over those.
+    where o is active in s; expanding the square leaves sums over those. Where SAEs normalise each
+    token, the bias of s weighs U_s, the sum of the squared scales, instead of T_s.
     """
     n = operations.n
     sums = _EffectSums(pair, operations)
     n_small, n_large = pair.small.d_sae - operations.n_small, operations.n_large
     beta = torch.from_numpy(n_large / np.maximum(n_small + n_large, 1))
-    # Per operation: Σ_s L, Σ_s L p, Σ_s L T and Σ_s L², with p_s = −2 Δb·Σ_{t∈s} r_t.
-    of_operation = torch.zeros(4, n, dtype=torch.float64)
-    # Over sequences: Σ p, Σ p², Σ pT, ΣT², their number.
-    p_sum = pp = pt = tt = 0.0
+    # Per operation: Σ_s L, Σ_s L p, Σ_s L T, Σ_s L² and Σ_s L v, with p_s = −2 Δb·Σ_{t∈s} s_t r_t
+    # and v_s = U_s − T_s, which is zero without a norm.
+    of_operation = torch.zeros(5, n, dtype=torch.float64)
+    # Over sequences: Σ p, Σ p², Σ pT, ΣT², Σ pv, Σ Tv, Σ v², their number.
+    p_sum = pp = pt = tt = pv = tv = vv = 0.0
     n_sequences = 0
     n_active = torch.zeros(n, dtype=torch.int64)
     for block, r in sums.residuals(label, large=True):
         groups = sums.groups(block)
         _, sequence = torch.unique_consecutive(block.sequence, return_inverse=True)
         tokens = torch.bincount(sequence).double()
-        p = torch.bincount(sequence, weights=-2.0 * (r @ sums.delta_b))
+        r_along_bias, v = r @ sums.delta_b, torch.zeros_like(tokens)
+        if block.scale is not None:
+            r_along_bias *= block.scale
+            v = torch.bincount(sequence, weights=block.scale.square()) - tokens
+        p = torch.bincount(sequence, weights=-2.0 * r_along_bias)
         n_sequences += len(tokens)
         p_sum += p.sum().item()
         pp += (p @ p).item()
         pt += (p @ tokens).item()
         tt += (tokens @ tokens).item()
+        pv, tv, vv = pv + (p @ v).item(), tv + (tokens @ v).item(), vv + (v @ v).item()
         operation, key = groups.operation, sequence[groups.token]
         projected, squared, along_bias = groups.terms(r)
+        if block.scale is not None:
+            along_bias = along_bias * block.scale[groups.token]
         change = squared - 2.0 * projected + 2.0 * beta[operation] * along_bias
         n_active += torch.bincount(operation, minlength=n)
         key, inverse = torch.unique(operation * len(tokens) + key, return_inverse=True)
         L = change.new_zeros(len(key)).index_add_(0, inverse, change)
         operation, s = key // len(tokens), key % len(tokens)
-        for row, term in enumerate((L, L * p[s], L * tokens[s], L * L)):
+        for row, term in enumerate((L, L * p[s], L * tokens[s], L * L, L * v[s])):
             of_operation[row].index_add_(0, operation, term)
 
-    L, Lp, LT, LL = of_operation
+    L, Lp, LT, LL, Lv = of_operation
     T, bb = float(sums.n_tokens), sums.delta_b @ sums.delta_b
-    delta = (L + beta * p_sum + beta**2 * bb * T) / T
+    delta = (L + beta * p_sum + beta**2 * bb * float(sums.bias_weight)) / T
+    # Σ_s (L + β p + κ T + β² ‖Δb‖² v)²
     kappa = beta**2 * bb - delta
     square = (
         beta**2 * pp + 2 * beta * kappa * pt + kappa**2 * tt + 2 * (beta * Lp + kappa * LT) + LL
     )
+    square += 2 * beta**2 * bb * (Lv + beta * pv + kappa * tv) + (beta**2 * bb) ** 2 * vv
     if n_sequences > 1:
         variance = n_sequences / (n_sequences - 1) * square.clamp(min=0.0) / T**2
     else:

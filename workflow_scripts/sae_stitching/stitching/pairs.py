@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_stitching.activations.shards import Activations, ActivationShards
 from sae_stitching.base.errors import StudyError
+from sae_stitching.saes import normalization
 from sae_stitching.saes.encoding import StoredCodes, open_codes
 from sae_stitching.saes.sae import SAE, Decoder, load_decoder, taken_in
 from sae_stitching.sparse.codes import SparseCodes
@@ -21,12 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalBlock:
-    """Tokens of whole sequences, with their activations and both SAEs' codes."""
+    """Tokens of whole sequences, with their activations and both SAEs' codes.
+
+    Where the SAEs normalise each token, `x` is less what they take out, the codes are those of `x`,
+    and b_dec is `scale` times as large on each token, see `normalization`.
+    """
 
     x: Float[Tensor, "token d_model"]
     sequence: Int[Tensor, " token"]
     codes_small: SparseCodes
     codes_large: SparseCodes
+    scale: Float[Tensor, " token"] | None = None
+
+    def denormalized(self, normalize: str | None) -> EvalBlock:
+        """The same of raw activations, and codes of what SAEs made of them that normalise so."""
+        if normalize is None:
+            return self
+        x, scale = normalization.centred(self.x.double(), normalize)
+        small, large = self.codes_small, self.codes_large
+        codes = (normalization.scaled(codes.double(), scale) for codes in (small, large))
+        return EvalBlock(x, self.sequence, *codes, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,8 @@ class EvalPair:
         Raises
         ------
         StudyError
-            If the shapes do not fit together, or a number is not finite.
+            If the shapes do not fit together, or a number is not finite, or the SAEs differ in how
+            they normalise each token.
         """
         activations = Activations(x, sequence)
         small, large = taken_in(small, "small"), taken_in(large, "large")
@@ -109,8 +125,10 @@ class EvalPair:
         Raises
         ------
         StudyError
-            If the codes and the activations differ in number of tokens.
+            If the codes and the activations differ in number of tokens, or the SAEs in how they
+            normalise each token.
         """
+        normalize = normalization.shared({"small": small.normalize, "large": large.normalize})
         for side, codes in (("small", codes_small), ("large", codes_large)):
             if codes.n_tokens != activations.n_tokens:
                 path = getattr(codes, "path", None)
@@ -123,12 +141,13 @@ class EvalPair:
         def blocks() -> Iterator[EvalBlock]:
             for block in activations.blocks():
                 end = block.start + len(block.activations)
-                yield EvalBlock(
+                raw = EvalBlock(
                     block.activations,
                     block.sequence,
                     codes_small.tokens(block.start, end),
                     codes_large.tokens(block.start, end),
                 )
+                yield raw.denormalized(normalize)
 
         return cls(small, large, blocks, activations.n_tokens)
 
@@ -149,12 +168,13 @@ def open_pair(files: Any, *, study: str | None = None) -> Iterator[EvalPair]:
     ------
     StudyError
         If a file is missing, damaged or of another study, or the codes are not those of the SAEs
-        or of the activations.
+        or of the activations, or the SAEs differ in how they normalise each token.
     """
     with ExitStack() as stack:
         small, large = (
             load_decoder(path, study=study, double=True) for path in (files.small, files.large)
         )
+        normalization.shared({files.small: small.normalize, files.large: large.normalize})
         yield EvalPair.stored(
             small,
             large,

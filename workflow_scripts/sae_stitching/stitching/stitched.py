@@ -26,6 +26,7 @@ from sae_stitching.base import arrays
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.record import open_record
 from sae_stitching.matching.subgraphs import Subgraphs
+from sae_stitching.saes.normalization import shared
 from sae_stitching.saes.sae import SAE, fingerprint, save_sae
 from sae_stitching.saes.sae_file import StoredSAE
 
@@ -263,6 +264,7 @@ class StitchedSAE:
             apply_b_dec_to_input=False,
             hook=next((sae.hook for sae in self.saes if sae.hook), ""),
             model=next((sae.model for sae in self.saes if sae.model), ""),
+            normalize=first.normalize,
         )
 
     def _check_input(self, large: SAE, name: str) -> None:
@@ -272,6 +274,7 @@ class StitchedSAE:
                 f"SAE {name}: reads activations of d_model {large.d_model}, but {self.names[0]} "
                 f"of {first.d_model}; stitch SAEs of one model"
             )
+        shared({self.names[0]: first.normalize, f"SAE {name}": large.normalize})
         hooks = {sae.hook for sae in (*self.saes, large) if sae.hook}
         if len(hooks) > 1:
             raise StudyError(

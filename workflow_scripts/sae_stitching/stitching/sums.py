@@ -12,6 +12,10 @@ without the change in bias, q_t = r_t − Σ_o d_ot over the operations that are
 
 Σ_t q_t needs only the sum of every latent's activations, so that what is left for each experiment
 is Σ_t ‖q_t‖². Everything is computed in float64.
+
+Where SAEs normalise each token, biases are s_t times as large on token t, see `normalization`:
+
+    SSE = Σ_t ‖q_t − s_t βΔb‖² = Σ_t ‖q_t‖² − 2 β Δb·Σ_t s_t q_t + β² ‖Δb‖² Σ_t s_t².
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from torch.linalg import vecdot
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
+from sae_stitching.saes.normalization import scaled
 from sae_stitching.sparse.codes import SparseCodes
 from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.pairs import EvalBlock, EvalPair
@@ -59,6 +64,8 @@ class PairSums:
     sign : (changed) float64
         −1 for those that go, 1 for those that come.
     n_tokens : int
+    bias_weight : float
+        Σ_t s_t², which is the number of tokens where all s_t are 1.
     sse_small : float
         Σ_t ‖r_t‖².
 
@@ -85,7 +92,7 @@ class PairSums:
         self.delta_b = self.b_dec[1] - self.b_dec[0]
         self.W_along_bias = torch.cat([W @ self.delta_b for W in self.W_dec])
         self.sse_small = self._sse_large = 0.0
-        self.n_tokens = 0
+        self.n_tokens = self.bias_weight = 0
         self._r_sum = torch.zeros(pair.small.d_model, dtype=torch.float64)
         self._count = np.zeros(len(self.operation_of), dtype=np.int64)
         self._total = np.zeros(len(self.operation_of))
@@ -108,18 +115,20 @@ class PairSums:
         """
         progress = Progress(self.pair.n_tokens, label)
         for block in self.pair.blocks():
-            x = block.x.double()
+            x, scale = block.x.double(), block.scale
             codes = block.codes_small.double(), block.codes_large.double()
             for part, of_sae in zip(self.sides, codes, strict=True):
                 self._count[part] += of_sae.pattern.counts.numpy()
-                self._total[part] += of_sae.pattern.sum_by_latent(of_sae.values).numpy()
+                along = of_sae if scale is None else scaled(of_sae, scale)
+                self._total[part] += of_sae.pattern.sum_by_latent(along.values).numpy()
             # The error of the larger SAE first: its memory is free again for the other.
             if large:
-                self._sse_large += self._residual(x, codes, 1).square_().sum().item()
-            r = self._residual(x, codes, 0)
+                self._sse_large += self._residual(x, codes, scale, 1).square_().sum().item()
+            r = self._residual(x, codes, scale, 0)
             self.n_tokens += len(x)
+            self.bias_weight += len(x) if scale is None else scale.square().sum().item()
             self.sse_small += vecdot(r, r).sum().item()
-            self._r_sum += r.sum(0)
+            self._r_sum += r.sum(0) if scale is None else scale @ r
             del x
             yield replace(block, codes_small=codes[0], codes_large=codes[1]), r
             progress.update(len(r))
@@ -129,8 +138,11 @@ class PairSums:
         """The latents of the smaller SAE, and those of the larger."""
         return slice(0, self.d_small), slice(self.d_small, None)
 
-    def _residual(self, x: Tensor, codes: tuple[SparseCodes, SparseCodes], which: int) -> Tensor:
-        x_hat = codes[which].matmul(self.W_dec[which]).add_(self.b_dec[which])
+    def _residual(
+        self, x: Tensor, codes: tuple[SparseCodes, SparseCodes], scale: Tensor | None, which: int
+    ) -> Tensor:
+        x_hat, b_dec = codes[which].matmul(self.W_dec[which]), self.b_dec[which]
+        x_hat = x_hat.add_(b_dec) if scale is None else x_hat.addr_(scale, b_dec)
         return torch.sub(x, x_hat, out=x_hat)
 
     @property
@@ -160,7 +172,7 @@ class PairSums:
 
     @property
     def along_bias(self) -> Float[np.ndarray, " operation"]:
-        """Δb·Σ_t d_ot of each operation."""
+        """Δb·Σ_t s_t d_ot of each operation."""
         W_along_bias = self.W_along_bias.numpy()[self.latents]
         return self.by_operation(self.sign * self._total[self.latents] * W_along_bias)
 
@@ -180,15 +192,15 @@ class PairSums:
         q_squared
             Σ_t ‖q_t‖².
         along_bias
-            Δb·Σ_t d_t of all that has been added.
+            Δb·Σ_t s_t d_t of all that has been added.
         n_small, n_large
             Latents of either SAE.
         """
-        beta, T = n_large / np.maximum(n_small + n_large, 1), self.n_tokens
+        beta = n_large / np.maximum(n_small + n_large, 1)
         q_along_bias = float(self.delta_b @ self._r_sum) - along_bias
         bias_squared = float(self.delta_b @ self.delta_b)
-        sse = q_squared - 2 * beta * q_along_bias + T * beta**2 * bias_squared
-        return sse / (T * self.pair.small.d_model)
+        sse = q_squared - 2 * beta * q_along_bias + self.bias_weight * beta**2 * bias_squared
+        return sse / (self.n_tokens * self.pair.small.d_model)
 
     def walk(
         self,
