@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.oracle import dense_codes, random_sae
+from helpers.oracle import dense_codes, random_sae, read
 from helpers.shards import write_shards
 from sae_stitching.base.record import write_record
 from sae_stitching.matching.activation_similarity import (
@@ -15,6 +15,7 @@ from sae_stitching.matching.activation_similarity import (
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.saes.encoding import StoredCodes, encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, mean_activation
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.stitching.bias_exchange import (
     bias_exchange,
     mean_codes,
@@ -61,27 +62,33 @@ def test_activation_cosines_equal_dense_ones(eval_tokens, tmp_path, monkeypatch)
     np.testing.assert_array_equal(np.isnan(found.activation_cosine), silent)
     np.testing.assert_array_equal(found.decoder_cosine, cosines.edge_cosine)
     write_record(found, tmp_path / "a.h5", study="test", provenance={})
-    read = load_activation_similarity(tmp_path / "a.h5", study="test")
-    np.testing.assert_array_equal(read.activation_cosine, found.activation_cosine)
+    again = load_activation_similarity(tmp_path / "a.h5", study="test")
+    np.testing.assert_array_equal(again.activation_cosine, found.activation_cosine)
 
 
-def test_exchanged_biases_equal_decoding(eval_tokens, tmp_path):
+@pytest.mark.parametrize("normalize", [None, *NORMALIZATIONS])
+def test_exchanged_biases_equal_decoding(eval_tokens, tmp_path, normalize, monkeypatch):
     saes, x, shards = eval_tokens
-    mean = mean_activation(shards)
-    torch.testing.assert_close(mean, x.double().mean(0))
+    saes = {name: replace(sae, normalize=normalize) for name, sae in saes.items()}
+    torch.testing.assert_close(mean_activation(shards), x.double().mean(0))
+    by_blocks = StoredCodes.blocks
+    monkeypatch.setattr(StoredCodes, "blocks", lambda self: by_blocks(self, 32))
+    of = means(shards, normalize)
     residuals, mses = {}, {}
     for name, sae in saes.items():
         with stored(name, sae, shards, tmp_path) as codes:
-            residuals[name] = mean_residual(sae, mean, mean_codes(codes))
+            residuals[name] = mean_residual(sae, of, mean_codes(codes, of))
             mses[name] = evaluate(sae, shards, codes)["mse"]
-    rows = bias_exchange({name: sae.b_dec for name, sae in saes.items()}, residuals, mses)
+    biases = {name: sae.b_dec for name, sae in saes.items()}
+    rows = bias_exchange(biases, residuals, mses, of.weight)
     assert len(rows) == 4
     for row in rows:
         # The encoder keeps its own bias.
         own = saes[row["sae"]].double()
         codes = dense_codes(saes[row["sae"]], x).double()
         b = replace(own, b_dec=saes[row["bias_of"]].b_dec.double()).b_dec
-        mse = (x.double() - codes @ own.W_dec - b).square().mean().item()
+        _, scale, mean = read(own, x.double())
+        mse = (x.double() - scale * (codes @ own.W_dec + b) - mean).square().mean().item()
         assert row["mse"] == pytest.approx(mse, rel=1e-6)
         assert row["change_percent"] == pytest.approx(100 * (mse / mses[row["sae"]] - 1), abs=1e-4)
         cosine = torch.cosine_similarity(own.b_dec, b, dim=0).item()

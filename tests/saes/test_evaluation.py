@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.oracle import dense_codes, random_sae
+from helpers.oracle import dense_codes, random_sae, read
 from helpers.shards import write_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from sae_stitching.activations.shards import ActivationShards
 from sae_stitching.saes.architectures import ARCHITECTURES
 from sae_stitching.saes.encoding import encode_shards, open_codes
 from sae_stitching.saes.evaluation import evaluate, read_rows, write_json
+from sae_stitching.saes.normalization import NORMALIZATIONS
 
 
 def measure(folder, sae, x, lengths, context=16, block=8192):
@@ -33,13 +34,16 @@ def measure(folder, sae, x, lengths, context=16, block=8192):
     seed=st.integers(0, 2**32 - 1),
     architecture=st.sampled_from(sorted(ARCHITECTURES)),
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    d_model=st.integers(1, 5),
+    d_model=st.integers(2, 5),
     block=st.integers(1, 64),
     offset=st.sampled_from([0.0, 3.0, 1e3]),
+    normalize=st.sampled_from([None, *NORMALIZATIONS]),
 )
-def test_evaluation_equals_direct_computation(seed, architecture, lengths, d_model, block, offset):
+def test_evaluation_equals_direct_computation(
+    seed, architecture, lengths, d_model, block, offset, normalize
+):
     generator = torch.Generator().manual_seed(seed)
-    sae = random_sae(generator, d_model, 11, architecture, dtype=torch.float32)
+    sae = random_sae(generator, d_model, 11, architecture, normalize=normalize, dtype=torch.float32)
     sae = replace(sae, b_dec=sae.b_dec + offset)
     # Two tokens at the least, or there is no variance to explain.
     lengths[0] += 1
@@ -47,7 +51,8 @@ def test_evaluation_equals_direct_computation(seed, architecture, lengths, d_mod
     with tempfile.TemporaryDirectory() as folder:
         row, codes = measure(Path(folder), sae, x, lengths, context=7, block=block)
     x, sae = x.double(), sae.double()
-    error = x - codes @ sae.W_dec - sae.b_dec
+    _, scale, mean = read(sae, x)
+    error = x - scale * (codes @ sae.W_dec + sae.b_dec) - mean
     sst = (x - x.mean(0)).square().sum().item()
     n_live = int((codes > 0).any(0).sum())
     assert row["l0"] == pytest.approx((codes > 0).sum().item() / len(x), rel=1e-12)

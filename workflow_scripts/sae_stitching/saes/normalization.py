@@ -51,9 +51,7 @@ def centred(
     return x, torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5
 
 
-def normalized(
-    x: Float[Tensor, "token d_model"], normalize: str
-) -> Float[Tensor, "token d_model"]:
+def normalized(x: Float[Tensor, "token d_model"], normalize: str) -> Float[Tensor, "token d_model"]:
     """What the SAE reads, z."""
     x, scale = centred(x, normalize)
     # A token of zeros alone stays one.
