@@ -132,7 +132,9 @@ convergence_pairs = [
     if n_steps is not None and pair_name(small, large) in pairs
 ]
 convergence_saes = list(
-    dict.fromkeys(pair[side] for pair in convergence_pairs for side in ("small", "large"))
+    dict.fromkeys(
+        pair[side] for pair in convergence_pairs for side in ("small", "large")
+    )
 )
 # Pairs of the study whose connected subgraphs the paper counts.
 published_subgraphs = [
@@ -314,7 +316,24 @@ def pretrained_source(name):
     """Where a pretrained SAE comes from; local files are inputs, and where they lie is no matter."""
     source = pretrained[name]["pretrained"]
     where = ("repo", "path") if source["repo"] else ()
-    return {key: source[key] for key in (*where, "format", "trust")}
+    published = source["published"] or {}
+    return {
+        **{key: source[key] for key in (*where, "format", "trust")},
+        "model": published.get("model") or "",
+        "settings": published.get("settings", {}),
+    }
+
+
+def published_numbers(*keys):
+    """What SAELens's registry tells of the SAEs that are named by their release, where it does."""
+    told = {
+        name: sae["pretrained"]["published"] or {} for name, sae in pretrained.items()
+    }
+    numbers = {
+        name: {key: facts[key] for key in keys if facts.get(key) is not None}
+        for name, facts in told.items()
+    }
+    return {name: found for name, found in numbers.items() if found}
 
 
 def pretrained_files(wildcards):
@@ -327,11 +346,8 @@ def pretrained_files(wildcards):
         }
     layout = formats.find_local(source["path"], source["format"])
     # Not every format has settings.
-    return {
-        key: literal(str(path))
-        for key, path in (("weights", layout.weights), ("settings", layout.settings))
-        if path is not None
-    }
+    parts = {"weights": layout.weights, "settings": layout.settings, "run": layout.run}
+    return {key: literal(str(path)) for key, path in parts.items() if path is not None}
 
 
 def selection_shard():

@@ -46,6 +46,10 @@ rule explorer:
             model=study["model"]["name"],
             hook=study["model"]["hook"],
             saes=explored,
+            neuronpedia={
+                name: told["neuronpedia"]
+                for name, told in published_numbers("neuronpedia").items()
+            },
             pairs=pairs,
             page=folder_hash("workflow_scripts/sae_stitching/explorer/page"),
             nearest=study["explorer"]["nearest"],

@@ -17,6 +17,7 @@ rule sae_properties:
             "sae_properties",
             saes=all_saes,
             stitched={name: stitched_sources(stitched[name]) for name in stitched},
+            published=published_numbers("l0", "variance_explained"),
         ),
     script:
         "../workflow_scripts/sae_properties.py"
@@ -77,7 +78,12 @@ rule convergence:
         figure("convergence"),
         table="<results>/tables/convergence.csv",
     params:
-        job=drawing("convergence", pairs=convergence_pairs, saes=convergence_saes, seeds=bool(comparisons)),
+        job=drawing(
+            "convergence",
+            pairs=convergence_pairs,
+            saes=convergence_saes,
+            seeds=bool(comparisons),
+        ),
     script:
         "../workflow_scripts/convergence.py"
 

@@ -40,7 +40,17 @@ FIRST = (
     "explorer/test_page.py",
 )
 # What make test-quick leaves out, beside single tests that are marked so where they stand.
-SLOW = ("workflow", "project", "hub", "formats/test_hub_folders.py", "explorer/test_page.py")
+SLOW = (
+    "workflow",
+    "project",
+    "hub",
+    "formats/test_hub_folders.py",
+    "explorer/test_page.py",
+    "activations/test_language_model.py",
+    "text/test_hub_dataset.py",
+    "text/test_sources.py",
+    "tables/test_degenerate.py",
+)
 
 
 def pytest_configure() -> None:

@@ -34,5 +34,6 @@ with job(snakemake) as origin:
         files.tokens,
         lambda tokens: token_texts(tokenizer, tokens),
         nearest=params["nearest"],
+        neuronpedia=params["neuronpedia"],
     )
     write_explorer(parts, snakemake.output[0], inline_mb=params["inline_mb"])

@@ -1,6 +1,7 @@
 """Read an SAE that another library wrote, from local files or from those fetched from the hub."""
 
 import os
+from dataclasses import replace
 
 from job import job
 from sae_stitching.activations.language_model import model_facts
@@ -20,9 +21,10 @@ with job(snakemake) as origin:
         name = os.path.relpath(layout.weights, files.fetched)
     else:
         # Found when the study was read, which names its files as inputs.
-        layout = Layout(source["format"], files.weights, files.get("settings"))
+        layout = Layout(source["format"], files.weights, files.get("settings"), files.get("run"))
         name = layout.weights
-    sae, told = read_files(layout, name)
+    layout = replace(layout, registered=source["settings"])
+    sae, told = read_files(layout, name, model=source["model"])
     sae = fitted(
         sae,
         told,

@@ -111,7 +111,7 @@ class OwnCode(MetaPathFinder, SourceLoader):
         Numba itself takes compiled code for current if the one file that a function stands in is
         as old and as long as it was, whatever the function calls.
         """
-        compilers = {"numba", f"{LIBRARY}.compiled"}
+        compilers = {"numba", f"{LIBRARY}.base.compiled"}
         users = [path for path in self._sources if compilers & set(self._parsed(path)[1])]
         return self._digest(self._closure(users))
 

@@ -26,7 +26,8 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     (
         (
             ".: there is no sae_weights.safetensors or params.npz or ae.pt or "
-            "sae.safetensors; name the folder of an SAE"
+            "sae.safetensors or params.safetensors or checkpoints/final.safetensors; name the "
+            "folder of an SAE, or its file of weights"
         ),
         nothing,
         lambda: pretrained("none"),

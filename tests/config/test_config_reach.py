@@ -63,6 +63,9 @@ REACH: dict[str, tuple[Any, set[str]]] = {
     "study": ("other", set(JOBS)),
     "cache": ("elsewhere", set()),
     # It wants an SAE of the paper's size, and does nothing to the rules of every study.
+    # Of SAEs that are named by their release, of which there is none.
+    "registry.version": ("6.0.0", set()),
+    "registry.sha256": ("0" * 64, set()),
     "paper": (
         {"paper": "gpt2-small", "saes": [*TINY["saes"], {"name": "768", "d_sae": 256}]},
         OF_PAIRS

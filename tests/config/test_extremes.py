@@ -277,7 +277,7 @@ CASES = [(path, value) for path, sub in NUMBERS.items() for value in extremes(pa
 @pytest.mark.slow
 def test_all_sections_have_their_numbers_tried():
     sections = {path.partition(".")[0] for path in NUMBERS}
-    assert sections >= set(SCHEMA["properties"]) - {"study", "cache", "paper", "model"}
+    assert sections >= set(SCHEMA["properties"]) - {"study", "cache", "registry", "paper", "model"}
     assert {"training.betas.0", "stitching.threshold", "stitched.0.insert.0.n"} <= set(NUMBERS)
     assert len(CASES) > 90
 

@@ -133,7 +133,7 @@ def test_a_pretrained_sae_has_no_key_of_training() -> None:
     assert study["saes"][0] == {
         "name": "64",
         "d_sae": 64,
-        "pretrained": {**HUB, "format": "auto", "trust": []},
+        "pretrained": {**HUB, "format": "auto", "trust": [], "published": None},
     }
     assert study["saes"][1] == {"name": "128", "d_sae": 128, **study["training"]}
 
@@ -165,6 +165,7 @@ def test_the_format_goes_by_the_files(
             "path": str(tmp_path / path),
             "format": format,
             "trust": [],
+            "published": None,
         }
         # Resolved once more, it stays as it is.
         assert load({"saes": study["saes"]}, base=tmp_path)["saes"] == study["saes"]
@@ -190,7 +191,7 @@ def test_files_of_two_formats_and_missing_ones_are_named(tmp_path: Path) -> None
     )
     assert complaint("sae_weights.safetensors") == missing
     assert complaint(str(tmp_path)) == missing
-    wrong = ": there is no ae.pt; name the folder of an SAE"
+    wrong = ": there is no ae.pt; name the folder of an SAE, or its file of weights"
     assert complaint(str(tmp_path), "dictionary-learning") == wrong
     for name in ("cfg.json", "params.npz", "mine.safetensors"):
         (tmp_path / name).write_text("not looked into")
@@ -519,6 +520,7 @@ def test_every_optional_key_has_a_default() -> None:
 def test_sae_entries_may_set_every_key_of_training() -> None:
     keys = SCHEMA["properties"]["saes"]["items"]["properties"]
     training = SCHEMA["properties"]["training"]["properties"]
-    assert list(keys) == ["name", "d_sae", "pretrained", *training]
+    own = ["name", "release", "sae_id", "l0", "d_sae", "pretrained"]
+    assert list(keys) == [*own, *training]
     for key in SCHEMA["properties"]["training"]["properties"]:
         assert keys[key] == {"$ref": f"#/properties/training/properties/{key}"}

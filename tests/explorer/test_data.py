@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from helpers.explorer_study import BEFORE, CONTEXT, THETA, WORDS, made_up_study
+from helpers.explorer_study import BEFORE, CONTEXT, NEURONPEDIA, THETA, WORDS, made_up_study
 from sae_stitching.explorer.data import CHUNK, token_texts, write_explorer
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
@@ -20,7 +20,10 @@ def study(tmp_path_factory):
 def test_study_part_names_saes_and_pairs(study):
     parts, saes, pairs, _ = study
     about = parts["study"]
-    assert about["saes"] == [{"name": "6", "d_sae": 6}, {"name": "12", "d_sae": 12}]
+    assert about["saes"] == [
+        {"name": "6", "d_sae": 6, "neuronpedia": NEURONPEDIA},
+        {"name": "12", "d_sae": 12},
+    ]
     (pair,) = about["pairs"]
     assert (pair["small"], pair["large"], pair["theta"]) == (0, 1, THETA)
     assert pair["n_novel"] == (pairs[0].similarity.max_cosine_large < np.float32(THETA)).sum()

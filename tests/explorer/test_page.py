@@ -212,6 +212,18 @@ def test_look_up_a_latent(browser, study):
         settled(page, "SAE-60, latent 7")
 
 
+def test_a_published_sae_links_to_neuronpedia(browser, study):
+    folder, *_ = study
+    with opened(browser, folder / "one" / "index.html", "#latent?sae=6&latent=2") as page:
+        link = page.get_by_role("link", name="This latent on Neuronpedia")
+        address = "https://www.neuronpedia.org/toy/8-res%22%3E%3Cb%3E/2"
+        assert link.get_attribute("href") == address
+        assert link.get_attribute("rel") == "noreferrer"
+        assert "(leaves this page for the network)" in page.locator("main").inner_text()
+    with opened(browser, folder / "one" / "index.html", "#latent?sae=12&latent=2") as page:
+        assert page.get_by_role("link", name="This latent on Neuronpedia").count() == 0
+
+
 def test_passages_are_marked_shaded_and_escaped(browser, study):
     folder, parts, _, _ = study
     with opened(browser, folder / "one" / "index.html", "#latent?sae=12&latent=0") as page:

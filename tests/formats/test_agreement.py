@@ -398,11 +398,13 @@ def test_what_saelens_corrects_in_a_published_file_holds(tmp_path, place):
         take(elsewhere, f"{REGISTERED}/768/sae_weights.safetensors")
 
 
-def test_a_norm_of_each_token_that_saelens_knows_of_is_read(tmp_path):
+def test_a_norm_of_each_token_that_saelens_knows_of_is_set(tmp_path):
     folder = old_saelens(tmp_path)
     name = "JoshEngels/Mistral-7B-Residual-Stream-SAEs/8/sae_weights.safetensors"
-    assert take(folder, name).normalize == "constant_norm_rescale"
-    assert take(folder).normalize is None
+    sae, _ = read_files(find_local(str(folder)), name)
+    assert sae.normalize == "constant_norm_rescale"
+    sae, _ = read_files(find_local(str(folder)))
+    assert sae.normalize is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.oracle import dense_codes, read
+from helpers.published_saes import RELEASES
 from helpers.sae_files import (
     CFG,
     D_MODEL,
@@ -582,6 +583,7 @@ def whole(tmp_path_factory) -> dict[str, Path]:
     arrays = {name: tensor.numpy() for name, tensor in weights(**JUMPRELU).items()}
     np.savez_compressed(base / "params.npz", **arrays)
     return {
+        **{name: release().write(base / name) for name, release in RELEASES.items()},
         "saelens": saelens_folder(base / "saelens", CFG, weights(**STANDARD)) / T,
         "gemma-scope": base / "params.npz",
         "dictionary-learning": dictionary_folder(base / "dl", "AutoEncoder", tensors) / "ae.pt",

@@ -195,7 +195,8 @@ def test_a_path_of_nothing_is_named(filled, tmp_path):
         fetch_sae(commit, "blocks.8.hook_resid_pre_769", "auto", tmp_path / "769")
     assert str(caught.value) == (
         f"{commit}: blocks.8.hook_resid_pre_769: there is no sae_weights.safetensors or params.npz "
-        "or ae.pt or sae.safetensors; name the folder of an SAE"
+        "or ae.pt or sae.safetensors or params.safetensors or checkpoints/final.safetensors; name "
+        "the folder of an SAE, or its file of weights"
     )
     # Nothing of it is remembered: the file may be uploaded.
     files = stand_ins.sae_files("gpt2-small-pretrained", "768")

@@ -32,7 +32,16 @@ from sae_stitching.formats import find, find_local, recognise
 from sae_stitching.formats.pretrained import load_sae
 from safetensors.torch import save, save_file
 
-UNREAD = ", which is not read; name an SAE of saelens, gemma-scope, dictionary-learning, sparsify"
+FORMATS = (
+    "saelens, gemma-scope, dictionary-learning, sparsify, gemma-scope-2, qwen-scope, llama-scope, "
+    "llama-scope-r1-distill, connor-rob, goodfire, deepseek-r1, openai, apollo"
+)
+UNREAD = f", which is not read; name an SAE of {FORMATS}"
+NOTHING = (
+    "there is no sae_weights.safetensors or params.npz or ae.pt or sae.safetensors or "
+    "params.safetensors or checkpoints/final.safetensors; name the folder of an SAE, or its file "
+    "of weights"
+)
 CROSSCODER = "a crosscoder or a cross-layer transcoder (its matrices have three dimensions)"
 
 
@@ -68,14 +77,9 @@ CROSS = {"W_enc": (2, D_MODEL, D_SAE), "W_dec": (D_SAE, 2, D_MODEL), "b_enc": (D
 TURNED = {**STANDARD, "W_enc": (D_SAE, D_MODEL), "W_dec": (D_MODEL, D_SAE)}
 E2E = {"saes.blocks-6-hook_resid_pre.encoder.0.weight": (D_SAE, D_MODEL)}
 SAFETENSORS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
-    "params.safetensors": (lower(weights(**JUMPRELU)), "of Gemma Scope 2"),
     "layer_7_width_16k.safetensors": (
         lower(weights(**JUMPRELU), **AFFINE),
         "one of Gemma Scope 2's transcoders",
-    ),
-    "lm_saes.safetensors": (
-        weights(**LINEARS, log_jumprelu_threshold=(D_SAE,)),
-        "of Language-Model-SAEs (Llama Scope R1-Distill)",
     ),
     "crosscoder.safetensors": (weights(**CROSS), CROSSCODER),
     "skip.safetensors": (
@@ -83,6 +87,10 @@ SAFETENSORS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
         "a transcoder with a skip connection",
     ),
     "W_enc_3.safetensors": (weights(W_enc_3=(4, 4)), "a layer of a cross-layer transcoder"),
+    "layer_7.safetensors": (
+        weights(**{**STANDARD, "W_enc": (D_SAE, D_MODEL)}),
+        "one of circuit-tracer's transcoders",
+    ),
     "latest_ckpt.safetensors": (
         weights(D=(4, 4), b=(4,), **{"attn_layers.0.q.weight": (4, 4)}),
         "a temporal SAE",
@@ -98,16 +106,33 @@ SAFETENSORS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     ),
 }
 PYTORCH: dict[str, tuple[Any, str]] = {
-    "6.pt": (weights(**OPENAI), "of OpenAI's sparse_autoencoder"),
+    "pytorch_model.bin": (weights(**{"lm_head.weight": (4, 4)}), "a language model"),
+    "sae.pt": (weights(**STANDARD, W_skip=(4, 4)), "a transcoder with a skip connection"),
+}
+# Files of formats that are read, by names that they have: tensors, what else is there, the format.
+NAMED: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "params.safetensors": (lower(weights(**JUMPRELU)), [], "gemma-scope-2"),
+    "any.safetensors": (lower(weights(**JUMPRELU)), [], "gemma-scope-2"),
+    "lm_saes.safetensors": (
+        weights(**LINEARS, log_jumprelu_threshold=(D_SAE,)),
+        ["config.json"],
+        "llama-scope-r1-distill",
+    ),
+    "6.pt": (weights(**OPENAI), [], "openai"),
     "openai.pt": (
         {**weights(**OPENAI), "activation": "TopK", "activation_state_dict": {"k": 3}},
-        "of OpenAI's sparse_autoencoder",
+        [],
+        "openai",
     ),
-    "Llama-3.3-70B-Instruct-SAE-l50.pt": (weights(**GOODFIRE), "of Goodfire"),
-    "Llama-3.1-8B-Instruct-SAE-l19.pth": (weights(**GOODFIRE), "of Goodfire"),
-    "layer3.sae.pt": (weights(**TURNED), "of Qwen Scope"),
-    "e2e.pt": (weights(**E2E), "of e2e_sae"),
-    "pytorch_model.bin": (weights(**{"lm_head.weight": (4, 4)}), "a language model"),
+    "Llama-3.3-70B-Instruct-SAE-l50.pt": (weights(**GOODFIRE), [], "goodfire"),
+    "Llama-3.1-8B-Instruct-SAE-l19.pth": (weights(**GOODFIRE), [], "goodfire"),
+    # Not the other's, for all its name.
+    "DeepSeek-R1-SAE-l37.pt": (weights(**GOODFIRE), [], "goodfire"),
+    "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt": (weights(**LINEARS), [], "deepseek-r1"),
+    "Llama-3.2-1B-Instruct-SAE-l9.pt": (weights(**LINEARS), [], "deepseek-r1"),
+    "layer3.sae.pt": (weights(**TURNED), [], "qwen-scope"),
+    "gpt2-small_L3.pt": (weights(**STANDARD), ["gpt2-small_L3_cfg.json"], "connor-rob"),
+    "samples_400000.pt": (weights(**E2E), ["final_config.yaml"], "apollo"),
 }
 
 
@@ -121,13 +146,11 @@ def test_safetensors_of_others(tmp_path, name):
     save_file(tensors, tmp_path / name)
     assert complaint(tmp_path / name) == sentence(what)
     # In a folder that holds nothing else.
-    held = complaint(tmp_path)
-    usual = {"params.safetensors": "holds params.safetensors, of Gemma Scope 2" + UNREAD}
-    assert held in (usual.get(name), f"holds {name}, which {sentence(what)}")
+    assert complaint(tmp_path) == f"holds {name}, which {sentence(what)}"
     # And where somebody gave it a name that is read.
     (tmp_path / name).rename(tmp_path / "sae_weights.safetensors")
     (tmp_path / "cfg.json").write_text(json.dumps(CFG))
-    if "-of-" not in name:  # the name alone tells it
+    if name not in ("sae-00001-of-00002.safetensors", "layer_7.safetensors"):  # its name tells it
         assert complaint(tmp_path, load_sae) == (
             f"sae_weights.safetensors: {sentence(what)}".replace(f"{tmp_path}/", "")
         )
@@ -142,18 +165,42 @@ def test_pytorch_files_of_others(tmp_path, name, legacy):
     assert complaint(path) == sentence(what)
     if path.suffix != ".bin":
         assert complaint(tmp_path) == f"holds {name}, which {sentence(what)}"
-    if "Qwen" not in what:  # which its name tells
+    tensors, _, _ = dictionary_case("AutoEncoder")
+    folder = dictionary_folder(tmp_path / "named", "AutoEncoder", tensors)
+    path.rename(folder / "ae.pt")
+    assert complaint(folder, load_sae) == f"ae.pt: {sentence(what)}"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", NAMED)
+def test_tensors_and_settings_tell_the_format(tmp_path, name, legacy):
+    state, beside, format = NAMED[name]
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    for other in beside:
+        (tmp_path / other).write_text("{}")
+    layout = find_local(str(path))
+    assert (layout.format, layout.weights) == (format, str(path))
+    assert [layout.settings] == ([str(tmp_path / other) for other in beside] or [None])
+    if name == "params.safetensors":  # which is called so in every folder
+        assert find_local(str(tmp_path)) == layout
+    else:
+        assert complaint(tmp_path) == f"holds files of {format}, such as {name}; name one"
+    # Where somebody gave it a name that another format has.
+    if path.suffix == ".safetensors":
+        folder = saelens_folder(tmp_path / "named", CFG, weights(**STANDARD))
+        path.rename(folder / "sae_weights.safetensors")
+        said = f"is of {format}, not of saelens; name that format"
+        assert complaint(folder, load_sae) == f"sae_weights.safetensors: {said}"
+    elif format not in ("qwen-scope", "connor-rob", "deepseek-r1"):  # whose tensors tell nothing
         tensors, _, _ = dictionary_case("AutoEncoder")
         folder = dictionary_folder(tmp_path / "named", "AutoEncoder", tensors)
         path.rename(folder / "ae.pt")
-        assert complaint(folder, load_sae) == f"ae.pt: {sentence(what)}"
-
-
-def test_settings_beside_a_file_of_pytorch_tell_the_library(tmp_path):
-    torch.save(weights(**STANDARD), tmp_path / "gpt2-small_L3.pt")
-    (tmp_path / "gpt2-small_L3_cfg.json").write_text("{}")
-    said = "of Neel Nanda's 1L-Sparse-Autoencoder, or one of its descendants"
-    assert complaint(tmp_path / "gpt2-small_L3.pt") == sentence(said)
+        said = f"is of {format}, not of dictionary-learning; name that format"
+        assert complaint(folder, load_sae) == f"ae.pt: {said}"
 
 
 def test_a_checkpoint_of_saev(tmp_path):
@@ -169,25 +216,33 @@ def test_llama_scope(tmp_path):
     folder = tmp_path / "Llama3_1-8B-Base-L15R-8x"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "hyperparams.json").write_text("{}")
-    save_file(weights(**LINEARS), folder / "checkpoints" / "final.safetensors")
-    assert complaint(folder) == "holds hyperparams.json, of Llama Scope" + UNREAD
-    assert complaint(folder / "checkpoints" / "final.safetensors") == sentence("of Llama Scope")
+    file, pruned = (folder / "checkpoints" / f"{n}.safetensors" for n in ("final", "pruned"))
+    save_file(weights(**LINEARS), file)
+    for path in (folder, file):
+        layout = find_local(str(path))
+        assert (layout.format, layout.weights) == ("llama-scope", str(file))
+        assert layout.settings == str(folder / "hyperparams.json")
+    file.rename(pruned)
+    layout = find_local(str(pruned))
+    assert (layout.format, layout.settings) == ("llama-scope", str(folder / "hyperparams.json"))
+    assert complaint(folder) == NOTHING
+    pruned.rename(file)
     (folder / "hyperparams.json").unlink()
-    # Without the settings nothing tells whose it is, so nobody is named.
-    unknown = "its name does not tell whose format it is; name the format"
-    assert complaint(folder / "checkpoints" / "final.safetensors") == unknown
+    assert complaint(file) == (
+        f"{folder}/hyperparams.json: no such file, but llama-scope has it beside "
+        "final.safetensors; get it too"
+    )
+    assert complaint(folder) == NOTHING
 
 
-def test_llama_scope_r1_distill_has_weights_named_as_saelens(tmp_path):
+def test_settings_tell_weights_of_one_name_apart(tmp_path):
+    tensors = weights(**LINEARS, log_jumprelu_threshold=(D_SAE,))
+    save_file(tensors, tmp_path / "sae_weights.safetensors")
     (tmp_path / "config.json").write_text("{}")
-    save_file(
-        weights(**LINEARS, log_jumprelu_threshold=(D_SAE,)), tmp_path / "sae_weights.safetensors"
-    )
-    said = "of Language-Model-SAEs (Llama Scope R1-Distill)"
-    assert complaint(tmp_path) in (
-        f"holds config.json and sae_weights.safetensors, {said}{UNREAD}",
-        f"holds sae_weights.safetensors, which {sentence(said)}",
-    )
+    assert find_local(str(tmp_path)).format == "llama-scope-r1-distill"
+    # Others have a config.json too, for the hub to count.
+    (tmp_path / "cfg.json").write_text(json.dumps(CFG))
+    assert find_local(str(tmp_path)).format == "saelens"
 
 
 # Files that are not what their names say
@@ -319,9 +374,7 @@ def test_arrays_that_are_not_gemma_scopes(tmp_path):
 @pytest.mark.parametrize(
     ("there", "path", "message"),
     [
-        (["params.safetensors"], "", "holds params.safetensors, of Gemma Scope 2" + UNREAD),
-        (["params.safetensors"], "/params.safetensors", "is of Gemma Scope 2" + UNREAD),
-        (["hyperparams.json"], "", "holds hyperparams.json, of Llama Scope" + UNREAD),
+        (["hyperparams.json"], "", NOTHING),
         (["conf.yaml"], "", "holds conf.yaml, of a temporal SAE" + UNREAD),
         (
             ["model.safetensors.index.json"],
@@ -329,17 +382,11 @@ def test_arrays_that_are_not_gemma_scopes(tmp_path):
             "holds model.safetensors.index.json, a file in several parts" + UNREAD,
         ),
         (
-            ["sae_weights.safetensors", "config.json"],
+            ["wandb-config.yaml"],
             "",
-            "holds config.json and sae_weights.safetensors, of Language-Model-SAEs (Llama Scope "
-            "R1-Distill)" + UNREAD,
+            "holds wandb-config.yaml, of circuit-tracer's transcoders" + UNREAD,
         ),
-        (
-            ["layer0.sae.pt"],
-            "/layer0.sae.pt",
-            "is read only as a file of dictionary-learning, which has config.json beside it, and "
-            "that is not there",
-        ),
+        (["a.pt"], "/a.pt", "its name does not tell whose format it is; name the format"),
         (
             ["a.safetensors"],
             "/a.safetensors",
@@ -360,15 +407,70 @@ def test_layouts_in_a_repository(there, path, message):
     assert said == message
 
 
+@pytest.mark.parametrize(
+    ("there", "path", "layout"),
+    [
+        (["params.safetensors"], "", ("gemma-scope-2", "params.safetensors", None, None)),
+        (
+            ["params.safetensors", "config.json"],
+            "/params.safetensors",
+            ("gemma-scope-2", "params.safetensors", "config.json", None),
+        ),
+        (
+            ["sae_weights.safetensors", "config.json"],
+            "",
+            ("llama-scope-r1-distill", "sae_weights.safetensors", "config.json", None),
+        ),
+        (
+            ["checkpoints/final.safetensors", "hyperparams.json"],
+            "",
+            ("llama-scope", "checkpoints/final.safetensors", "hyperparams.json", None),
+        ),
+        (["layer0.sae.pt"], "/layer0.sae.pt", ("qwen-scope", "layer0.sae.pt", None, None)),
+        (
+            ["run_1.pt", "run_1_cfg.json", "config.json"],
+            "/run_1.pt",
+            ("connor-rob", "run_1.pt", "run_1_cfg.json", None),
+        ),
+        (
+            ["autoencoders/8.pt"],
+            "/autoencoders/8.pt",
+            ("openai", "autoencoders/8.pt", None, None),
+        ),
+        (
+            ["layers.5/seed1/cfg.json", "layers.5/seed1/sae.safetensors", "config.json"],
+            "/layers.5/seed1",
+            (
+                "sparsify",
+                "layers.5/seed1/sae.safetensors",
+                "layers.5/seed1/cfg.json",
+                "config.json",
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("format", ["auto", "its own"])
+def test_files_of_an_sae_in_a_repository(there, path, layout, format):
+    format = format if format == "auto" else layout[0]
+    found = find(f"sae{path}", format, {f"sae/{name}" for name in there}.__contains__)
+    name, *files = layout
+    named = [file and f"sae/{file}" for file in files]
+    assert [found.format, found.weights, found.settings, found.run] == [name, *named]
+
+
+def test_a_folder_of_many_is_no_file():
+    with pytest.raises(StudyError) as caught:
+        find("saes", "qwen-scope", {"saes/layer0.sae.pt"}.__contains__)
+    said = "saes: is no file of qwen-scope, which has many in a folder; name one"
+    assert str(caught.value) == said
+
+
 def test_a_folder_may_have_the_name_of_a_file(tmp_path):
     for name in ("run.pt", "l0_41.npz", "v1.safetensors"):
         folder = saelens_folder(tmp_path / name, CFG, weights(**STANDARD))
         assert load_sae(folder).d_sae == D_SAE
     (tmp_path / "empty.pt").mkdir()
-    assert complaint(tmp_path / "empty.pt") == (
-        "there is no sae_weights.safetensors or params.npz or ae.pt or sae.safetensors; name the "
-        "folder of an SAE"
-    )
+    assert complaint(tmp_path / "empty.pt") == NOTHING
 
 
 def test_a_folder_of_folders(tmp_path):

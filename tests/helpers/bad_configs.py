@@ -380,7 +380,9 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"saes[1].pretrained": {**HUB, "format": "sae-lens"}},
         "saes[1].pretrained.format: 'sae-lens' is unknown; "
-        "choose auto, saelens, gemma-scope, dictionary-learning or sparsify",
+        "choose auto, saelens, gemma-scope, dictionary-learning, sparsify, gemma-scope-2, "
+        "qwen-scope, llama-scope, llama-scope-r1-distill, connor-rob, goodfire, deepseek-r1, "
+        "openai or apollo",
     ),
     (
         {"saes[1].pretrained": {**HUB, "trust": ["bos"]}},
@@ -399,7 +401,8 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"saes[1].pretrained": {"path": "."}},
         "saes[1].pretrained.path: .: there is no sae_weights.safetensors or params.npz or ae.pt or "
-        "sae.safetensors; name the folder of an SAE",
+        "sae.safetensors or params.safetensors or checkpoints/final.safetensors; name the folder "
+        "of an SAE, or its file of weights",
     ),
     # The paper
     (

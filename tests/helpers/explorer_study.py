@@ -15,6 +15,7 @@ from sae_stitching.stitching.swaps import Swaps
 STUDY, THETA, CONTEXT, BEFORE = "made-up <b>study</b>", 0.7, 12, 3
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 # Every other token is hostile, so that each passage holds some.
+NEURONPEDIA = 'toy/8-res"><b>'
 WORDS = [HOSTILE, " alpha", "</script>", " beta\n", "&amp;", " gamma", "\u2028", " delta"]
 
 
@@ -42,7 +43,15 @@ def made_up_study(folder: Path, *, sizes=(6, 12), families=None, n_passages=3, s
                 compared = families(small, large)
             pairs.append(_pair(rng, str(small), str(large), compared))
     about = {"study": STUDY, "model": "toy", "hook": "blocks.0.hook_resid_pre"}
-    parts = explorer_parts(about, saes, pairs, path, lambda ids: [WORDS[i] for i in ids], nearest=3)
+    parts = explorer_parts(
+        about,
+        saes,
+        pairs,
+        path,
+        lambda ids: [WORDS[i] for i in ids],
+        nearest=3,
+        neuronpedia={str(sizes[0]): NEURONPEDIA},
+    )
     return parts, saes, pairs, tokens
 
 

@@ -10,24 +10,35 @@ CONTENT = b"some data\n" * 1000
 MEMBER = "pinned_data/data.bin"
 
 
+def write_wheel(folder, name, version, members):
+    """Write a wheel that holds `members` by their paths."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in members.items():
+            wheel.writestr(path, content)
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n",
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def environment(folder):
+    """Environment in which pip finds what lies in `folder`, and nothing else."""
+    return {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}
+
+
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     """Serve pip one wheel from a local folder, and nothing else."""
     folder = tmp_path / "index"
     folder.mkdir()
-    info = "pinned_data-1.0.dist-info"
-    with zipfile.ZipFile(folder / "pinned_data-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(MEMBER, CONTENT)
-        wheel.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: pinned-data\nVersion: 1.0\n"
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+    write_wheel(folder, "pinned_data", "1.0", {MEMBER: CONTENT})
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    for name, value in environment(folder).items():
+        monkeypatch.setenv(name, value)
     return folder
 
 

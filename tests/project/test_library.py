@@ -80,6 +80,9 @@ def test_what_is_not_used_is_not_loaded():
     records = "Insertions, Similarity, Swaps, Transition, load_insertions, novelty_roc, figure4"
     found = python(f"from sae_stitching import {records}; {loaded}").split()
     assert not {"torch", "numba", "jaxtyping"} & set(found)
+    steps = "stitching.pairs, sae_stitching.stitching.swaps, sae_stitching.saes.evaluation"
+    found = python(f"import sae_stitching.{steps}; {loaded}").split()
+    assert not {"numba", "matplotlib", "pandas", "jaxtyping"} & set(found)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

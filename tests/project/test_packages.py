@@ -20,6 +20,7 @@ PACKAGES = (
     "config",
     "explorer",
     "figures",
+    "command",
 )
 
 
@@ -39,7 +40,7 @@ def arrows() -> Iterator[tuple[str, str, str]]:
 
 
 def test_every_module_is_in_a_package():
-    assert {path.stem for path in LIBRARY.glob("*.py")} == {"__init__"}
+    assert {path.stem for path in LIBRARY.glob("*.py")} == {"__init__", "__main__"}
     folders = {path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name[0] != "_"}
     assert folders == set(PACKAGES)
 

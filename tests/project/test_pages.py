@@ -73,7 +73,8 @@ def test_the_reference_of_config_keys_is_made_from_the_schema():
         if section not in ("sources", "saes", "stitched"):
             expected |= dict(schema_keys(section, rule))
     entry = SCHEMA["properties"]["saes"]["items"]["properties"]
-    for key in ("name", "d_sae", "pretrained"):
+    own = ("name", "release", "sae_id", "l0")
+    for key in (*own, "d_sae", "pretrained"):
         expected |= dict(schema_keys(f"saes[].{key}", entry[key]))
     recipe = SCHEMA["properties"]["stitched"]["items"]["properties"]
     expected |= {f"stitched[].{key}": recipe[key] for key in ("name", "base")}
@@ -83,11 +84,12 @@ def test_the_reference_of_config_keys_is_made_from_the_schema():
     for kind in kinds:
         expected |= {f"sources.<name>.{key}": {} for key in SCHEMA["$defs"][kind]["properties"]}
     assert written.keys() == expected.keys()
+    optional = {f"saes[].{key}" for key in own}
     for key, rule in expected.items():
         if "default" in rule:
             assert yaml.safe_load(written[key][2].strip("`")) == rule["default"], key
         elif not key.startswith("sources"):
-            assert written[key][2] == ("–" if key == "saes[].name" else "required"), key
+            assert written[key][2] == ("–" if key in optional else "required"), key
         for choice in rule.get("enum", []):
             assert f"`{'null' if choice is None else choice}`" in written[key][1], key
     for kind in kinds:

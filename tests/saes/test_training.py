@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.saes.sae import fingerprint, read_sae, save_sae
 from sae_stitching.saes.training import (
+    Adam,
     Objective,
     Trainer,
     TrainingConfig,
@@ -618,3 +619,29 @@ def test_a_young_sae_is_called_so(data, caplog, young):
         if young
         else []
     )
+
+
+def test_steps_are_those_of_pytorchs_adam():
+    generator = torch.Generator().manual_seed(0)
+    ours = {
+        name: torch.randn(*shape, generator=generator).requires_grad_()
+        for name, shape in {"W": (6, 4), "b": (6,), "unused": (2,)}.items()
+    }
+    theirs = {name: tensor.detach().clone().requires_grad_() for name, tensor in ours.items()}
+    optimizer, reference = Adam(ours, (0.8, 0.99)), torch.optim.Adam(theirs.values(), fused=True)
+    for step in range(20):
+        for name in ("W", "b"):
+            ours[name].grad = torch.randn(ours[name].shape, generator=generator)
+            theirs[name].grad = ours[name].grad.clone()
+        for group in reference.param_groups:
+            group["lr"], group["betas"] = 0.1 / (1 + step), (0.8, 0.99)
+        optimizer.step(0.1 / (1 + step))
+        reference.step()
+        if step == 9:
+            optimizer.forget("W", torch.tensor([1, 4]))
+            for part in ("exp_avg", "exp_avg_sq"):
+                reference.state[theirs["W"]][part][[1, 4]] = 0.0
+            taken_up = Adam(ours, (0.8, 0.99))
+            taken_up.load(optimizer.state)
+            optimizer = taken_up
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)

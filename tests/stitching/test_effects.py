@@ -199,16 +199,6 @@ def test_a_transition_that_misses_the_larger_sae_is_an_error(monkeypatch):
         transition(case.pair, case.subgraphs(0.5))
 
 
-def test_saes_of_two_norms_are_no_pair():
-    case = make_case(5, ("relu", "relu"), 4, 6, 3, [6, 6], True)
-    large = replace(case.pair.large, normalize="layer_norm")
-    with pytest.raises(StudyError) as caught:
-        EvalPair.in_memory(case.pair.small, large, case.x, case.sequence)
-    assert str(caught.value) == (
-        "large: normalises each token by layer_norm, but small by nothing; compare SAEs of one norm"
-    )
-
-
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_a_planted_direction_is_worth_its_raw_error(normalize):
     # The smaller SAE reads z exactly but for one direction, which the larger has.

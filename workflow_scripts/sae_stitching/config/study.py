@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 from sae_stitching import formats
 from sae_stitching.activations import language_model
 from sae_stitching.base.errors import StudyError
+from sae_stitching.config import by_name
 from sae_stitching.config.files import WrittenFloat, WrittenInt, join_key, read_config, shorten
 from sae_stitching.tables.published import PUBLISHED
 
@@ -63,8 +64,9 @@ def read_study(
     given = read_config(files, arguments)
     config = given if alone and given.values else given.over(default)
     try:
+        values = by_name.own_model(config.values, given.values)
         return load_study(
-            own_stitched(config.values, default.values),
+            own_stitched(values, default.values),
             base / "schemas" / "config.schema.yaml",
             base,
         )
@@ -95,7 +97,8 @@ def load_study(
         order in `config`. Further:
 
         - every entry of ``saes`` has ``name``, and all keys of ``training`` or ``pretrained``; the
-          latter with the path and the format that were found, where the files are local;
+          latter with the path and the format that were found, where the files are local, and those
+          of an SAE that is named by its release;
         - ``stitching.pairs`` is a list of ``[small, large]`` names and ``stitching.transition`` a
           list of names, empty where there is no transition;
         - every θ that an entry of ``stitched`` leaves open is ``stitching.threshold``, unless that
@@ -110,7 +113,7 @@ def load_study(
         For the first problem found, with the key's dotted path and the remedy.
     """
     schema = _read_schema(str(schema_path))
-    plain = _plain(config, "")
+    plain = _named_saes(_plain(config, ""), schema)
     validator = _Validator(schema)
     # A misspelt key often makes others look missing or wrong, so it is named first.
     errors = sorted(
@@ -136,6 +139,28 @@ def load_study(
     return study
 
 
+def _named_saes(config: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Write out what the registry tells of SAEs that are named by their release."""
+    if not (isinstance(config, dict) and by_name.names_any(config)):
+        return config
+    keys = schema["properties"]
+    pin = {key: rule["default"] for key, rule in keys["registry"]["properties"].items()}
+    given, cache = config.get("registry", {}), config.get("cache", keys["cache"]["default"])
+    if not isinstance(given, dict):
+        return config  # the schema says what is wrong
+    pin |= given
+    if not all(isinstance(value, str) for value in (cache, *pin.values())):
+        return config
+    if (version := given.get("version", "")) and "sha256" not in given:
+        default = keys["registry"]["properties"]["version"]["default"]
+        if version != default:
+            raise StudyError(
+                f"registry.sha256: this key is missing; sae-lens {version} has another registry "
+                f"than {default}, give the checksum of its sae_lens/pretrained_saes.yaml"
+            )
+    return by_name.write_out(config, pin, str(_expand(cache)))
+
+
 def own_stitched(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the default study's stitched SAEs in a study that has not the SAEs for them.
 
@@ -153,7 +178,7 @@ def own_stitched(config: Mapping[str, Any], default: Mapping[str, Any]) -> dict[
     if given != default.get("stitched") or config.get("saes") == default.get("saes"):
         return dict(config)
     try:
-        known = {str(entry.get("name", entry["d_sae"])) for entry in config["saes"]}
+        known = {str(entry.get("name", entry.get("d_sae", ""))) for entry in config["saes"]}
         known |= {str(recipe["name"]) for recipe in given}
         parts = [{"swap": [], "insert": [], **recipe} for recipe in given]
         needed = {str(name) for recipe in parts for name in stitched_sources(recipe)}
@@ -797,8 +822,15 @@ def _resolve_saes(study: dict[str, Any], base: Path) -> None:
             rest = {"pretrained": _resolve_pretrained(entry, f"saes[{i}]", base)}
         else:
             rest = _without({**study["training"], **entry}, "name", "d_sae")
+            for key in ("release", "sae_id", "l0"):
+                if key in entry:
+                    raise StudyError(
+                        f"saes[{i}].{key}: a published SAE has a release and an sae_id, both as "
+                        "text; give them, or remove this key to train one"
+                    )
             _check_training(i, name, entry, rest)
-        saes.append({"name": name, "d_sae": entry["d_sae"], **rest})
+        called = {key: entry[key] for key in ("release", "sae_id") if key in entry}
+        saes.append({"name": name, **called, "d_sae": entry["d_sae"], **rest})
     study["saes"] = saes
 
 
@@ -828,7 +860,7 @@ def _check_training(
 
 def _resolve_pretrained(entry: Mapping[str, Any], key: str, base: Path) -> dict[str, Any]:
     """Check where an SAE comes from; find the path and the format of local files."""
-    for unused in _without(entry, "name", "d_sae", "pretrained"):
+    for unused in _without(entry, "name", "d_sae", "pretrained", "release", "sae_id"):
         raise StudyError(
             f"{key}.{unused}: this SAE is not trained but read from files; remove this key or "
             "pretrained"

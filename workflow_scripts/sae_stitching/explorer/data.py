@@ -94,6 +94,7 @@ def explorer_parts(
     texts: Callable[[Sequence[int]], list[str]],
     *,
     nearest: int,
+    neuronpedia: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Gather the page's data, part by part, as plain JSON values.
 
@@ -111,8 +112,11 @@ def explorer_parts(
         Texts of tokens given by number, see `token_texts`.
     nearest
         Latents of another SAE that are listed as nearest.
+    neuronpedia
+        Names of SAEs on Neuronpedia, ``model/sae``, of those that are there.
     """
     numbers = {name: number for number, name in enumerate(saes)}
+    there = neuronpedia or {}
     with open_record(Tokens, tokens_path, study=about["study"]) as corpus:
         tokens, document = corpus.eval.tokens[...], corpus.eval.document[...]
     windows = {name: _token_windows(passages, tokens) for name, passages in saes.items()}
@@ -125,7 +129,12 @@ def explorer_parts(
             "n_tokens": max((passages.n_tokens for passages in saes.values()), default=0),
             "chunk": CHUNK,
             "saes": [
-                {"name": name, "d_sae": len(passages.n_active)} for name, passages in saes.items()
+                {
+                    "name": name,
+                    "d_sae": len(passages.n_active),
+                    **({"neuronpedia": there[name]} if name in there else {}),
+                }
+                for name, passages in saes.items()
             ],
             "pairs": [
                 {

@@ -10,7 +10,7 @@ import torch
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
-from sae_stitching.formats.files import Settings, Weights, read_state_dict
+from sae_stitching.formats.files import Settings, Weights, linear, read_state_dict
 from sae_stitching.formats.gates import gated_encoder
 from sae_stitching.formats.told import Told
 from sae_stitching.saes.sae import SAE
@@ -85,16 +85,9 @@ def _k(weights: Weights, trainer: Settings) -> int:
     return k
 
 
-def _linear(weights: Weights) -> dict[str, torch.Tensor]:
-    return {
-        "W_enc": weights.take("encoder.weight", "d_sae", "d_model").T.contiguous(),
-        "W_dec": weights.take("decoder.weight", "d_model", "d_sae").T.contiguous(),
-    }
-
-
 def _relu(weights: Weights, trainer: Settings) -> dict[str, Any]:
     del trainer
-    tensors = _linear(weights)
+    tensors = linear(weights)
     b_enc = weights.take("encoder.bias", "d_sae")
     # The library gives latents the scale of unit decoder directions when it loads them, unless
     # they have it nearly.
@@ -116,7 +109,7 @@ def _relu(weights: Weights, trainer: Settings) -> dict[str, Any]:
 def _relu_of_april(weights: Weights, trainer: Settings) -> dict[str, Any]:
     del trainer
     return {
-        **_linear(weights),
+        **linear(weights),
         "b_enc": weights.take("encoder.bias", "d_sae"),
         "b_dec": weights.take("decoder.bias", "d_model"),
         "architecture": "relu",
@@ -128,7 +121,7 @@ def _top_k(weights: Weights, trainer: Settings) -> dict[str, Any]:
     # Its threshold is for another way of encoding than the class's own.
     weights.ignore("threshold")
     return {
-        **_linear(weights),
+        **linear(weights),
         "b_enc": weights.take("encoder.bias", "d_sae"),
         "b_dec": weights.take("b_dec", "d_model"),
         "architecture": "topk",
@@ -145,7 +138,7 @@ def _batch_top_k(weights: Weights, trainer: Settings) -> dict[str, Any]:
         }
         b_enc = weights.take("b_enc", "d_sae")
     else:
-        matrices, b_enc = _linear(weights), weights.take("encoder.bias", "d_sae")
+        matrices, b_enc = linear(weights), weights.take("encoder.bias", "d_sae")
     return {
         **matrices,
         "b_enc": b_enc,
@@ -171,7 +164,7 @@ def _jumprelu(weights: Weights, trainer: Settings) -> dict[str, Any]:
 
 def _gated(weights: Weights, trainer: Settings) -> dict[str, Any]:
     del trainer
-    matrices = _linear(weights)
+    matrices = linear(weights)
     encoder = gated_encoder(
         matrices["W_enc"],
         weights.take("gate_bias", "d_sae"),

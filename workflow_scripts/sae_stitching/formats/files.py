@@ -1,24 +1,27 @@
 """Reading other libraries' files: settings and tensors, checked, and never any code.
 
-Files of settings are JSON. Tensors come from safetensors, from NumPy's npz without pickles, or from
-PyTorch files with `weights_only`, which rebuilds tensors and plain values and nothing else.
+Files of settings are JSON, or YAML where a library writes that. Tensors come from safetensors, from
+NumPy's npz without pickles, or from PyTorch files with `weights_only`, which rebuilds tensors and
+plain values and nothing else.
 """
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from sae_stitching.base.errors import StudyError, unreadable
 
 
 class Settings:
-    """The settings of an SAE, a JSON object, whose values are checked when they are asked for.
+    """The settings of an SAE, an object of JSON, whose values are checked when they are asked for.
 
     Parameters
     ----------
@@ -33,21 +36,23 @@ class Settings:
 
     @classmethod
     def read(cls, path: str) -> "Settings":
-        """Read a JSON file.
+        """Read a JSON file, or one of YAML that is called so.
 
         Raises
         ------
         StudyError
-            If it is missing, no JSON, or JSON of something else than an object.
+            If it is missing, of another kind, or holds something else than an object.
         """
+        kind, read = ("YAML", yaml.safe_load) if path.endswith(".yaml") else ("JSON", json.loads)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise unreadable(path, error, f"cannot be read ({error})") from error
-        except (ValueError, RecursionError) as error:
-            raise StudyError(f"{path}: not JSON ({error}); get the file again") from error
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            said = " ".join(str(error).split())
+            raise StudyError(f"{path}: not {kind} ({said}); get the file again") from error
         if not isinstance(values, dict):
-            raise StudyError(f"{path}: holds no JSON object; get the file again")
+            raise StudyError(f"{path}: holds no {kind} object; get the file again")
         return cls(path, values)
 
     def part(self, key: str) -> "Settings":
@@ -65,6 +70,17 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise StudyError(f"{self.path}: {key} is {value!r}, expected a whole number above 0")
         return value
+
+    def number(self, key: str) -> float:
+        """The number above zero at `key`."""
+        value = self.values.get(key)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 < value < math.inf
+        ):
+            raise StudyError(f"{self.path}: {key} is {value!r}, expected a number above 0")
+        return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false at `key`."""
@@ -153,6 +169,16 @@ class Weights:
         return tensor.contiguous()
 
 
+def linear(
+    weights: Weights, encoder: str = "encoder.weight", decoder: str = "decoder.weight"
+) -> dict[str, Any]:
+    """W_enc and W_dec of an SAE whose matrices are those of torch.nn.Linear, (output, input)."""
+    return {
+        "W_enc": weights.take(encoder, "d_sae", "d_model").T.contiguous(),
+        "W_dec": weights.take(decoder, "d_model", "d_sae").T.contiguous(),
+    }
+
+
 def vector_length(path: str, tensors: Mapping[str, Tensor], name: str) -> int:
     """Length of a vector, for files that tell no sizes."""
     if name not in tensors:
@@ -201,8 +227,14 @@ def read_npz(path: str) -> dict[str, Tensor]:
         raise _unreadable(path, "npz", error) from error
 
 
-def read_state_dict(path: str) -> dict[str, Tensor]:
+def read_state_dict(path: str, plain: Collection[str] = ()) -> dict[str, Any]:
     """Read the tensors of a file that torch.save wrote; whatever could run code is refused.
+
+    Parameters
+    ----------
+    path
+    plain
+        Names under which the library keeps plain values beside the tensors.
 
     Raises
     ------
@@ -224,7 +256,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     if "optimizer" in state:
         raise StudyError(f"{path}: is a checkpoint of an unfinished training; give a finished SAE")
     for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+        if not isinstance(name, str) or not (name in plain or isinstance(value, Tensor)):
             raise StudyError(f"{path}: {name!r} is {type(value).__name__}, expected a tensor")
     return state
 

@@ -91,6 +91,8 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
 
     def exists(name: str) -> bool:
         above = str(PurePosixPath(name).parent)
+        if above.startswith(".."):  # of the repository
+            return False
         if above not in listed:
             listed[above] = client.list_files(commit, above)
         return name in listed[above]
@@ -99,7 +101,8 @@ def fetch_sae(commit: Commit, path: str, format: str, folder: Path) -> None:
         layout = formats.find(path, format, exists)
     except StudyError as error:
         raise client.lacking(commit, str(error)) from error
-    names = [name for name in (layout.weights, layout.settings) if name is not None]
+    parts = (layout.weights, layout.settings, layout.run)
+    names = [name for name in parts if name is not None]
     files = {name: listed[str(PurePosixPath(name).parent)][name] for name in names}
     _link(commit, files, folder, {}, below=commit.name)
 

@@ -10,9 +10,17 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import (
     Layout,
     agreement,
+    apollo,
+    connor_rob,
+    deepseek_r1,
     dictionary_learning,
     gemma_scope,
+    gemma_scope_2,
+    goodfire,
+    llama_scope,
+    openai,
     places,
+    qwen_scope,
     saelens,
     sparsify,
 )
@@ -27,6 +35,15 @@ _READERS: dict[str, Callable[[Layout, str], tuple[SAE, Told]]] = {
     "gemma-scope": gemma_scope.read,
     "dictionary-learning": dictionary_learning.read,
     "sparsify": sparsify.read,
+    "gemma-scope-2": gemma_scope_2.read,
+    "qwen-scope": qwen_scope.read,
+    "llama-scope": llama_scope.read,
+    "llama-scope-r1-distill": llama_scope.read_r1_distill,
+    "connor-rob": connor_rob.read,
+    "goodfire": goodfire.read,
+    "deepseek-r1": deepseek_r1.read,
+    "openai": openai.read,
+    "apollo": apollo.read,
 }
 
 
@@ -38,8 +55,8 @@ def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None
     Parameters
     ----------
     path
-        HDF5 file that `save_sae` wrote (``.h5``), or folder or file of weights of SAELens, Gemma
-        Scope, dictionary_learning or sparsify.
+        HDF5 file that `save_sae` wrote (``.h5``), or folder or file of weights of another library,
+        of any format that `formats.FILES` has.
     format
         Of other libraries' files, a key of `formats.FILES`, or ``"auto"`` for the one whose files
         are there.
@@ -69,7 +86,7 @@ def load_sae(path: str | Path, *, format: str = "auto", study: str | None = None
     return read_files(formats.find_local(str(path), format))[0]
 
 
-def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
+def read_files(layout: Layout, name: str | None = None, *, model: str = "") -> tuple[SAE, Told]:
     """Read an SAE of another library, and what its files tell of it.
 
     Parameters
@@ -79,6 +96,8 @@ def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
     name
         Path of the weights as they were published, which some libraries tell places by: owner and
         name of the repository, and the path in it. By default, where they lie.
+    model
+        Of which a registry says that it is the SAE's, where the files do not tell.
 
     Returns
     -------
@@ -99,12 +118,14 @@ def read_files(layout: Layout, name: str | None = None) -> tuple[SAE, Told]:
         raise
     if sae.k is not None and sae.k > sae.d_sae:
         raise StudyError(
-            f"{layout.settings}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
+            f"{layout.settings or name}: k is {sae.k}, more than the {sae.d_sae} latents of the SAE"
         )
-    hook, model = (
+    if model and "model" not in told.said:
+        told.tell("model", model, f"{name or layout.weights}: the model in SAELens' registry")
+    hook, of = (
         str(told.said[topic].value) if topic in told.said else "" for topic in ("hook", "model")
     )
-    return replace(sae, hook=places.hook(hook) or hook, model=model), told
+    return replace(sae, hook=places.hook(hook) or hook, model=of), told
 
 
 def fitted(

@@ -42,22 +42,30 @@ NPZ, PYTORCH, SAFETENSORS, PICKLE = (
 CONTAINERS = (NPZ, PYTORCH, SAFETENSORS, PICKLE)
 # Archives that hold arrays, by what a name in them ends in.
 _ARCHIVES = {"data.pkl": PYTORCH, ".npy": NPZ}
-# Of other libraries, by tensors that all are there. Gemma Scope has the same names in npz files.
+# Formats that are read, by tensors that all are there.
+_FORMATS = (
+    (SAFETENSORS, "w_enc w_dec b_enc b_dec threshold", "gemma-scope-2"),
+    (SAFETENSORS, "log_jumprelu_threshold encoder.weight", "llama-scope-r1-distill"),
+    (SAFETENSORS, "W_enc", "saelens"),
+    (SAFETENSORS, "W_dec", "sparsify"),
+    (PYTORCH, "encoder_linear.weight decoder_linear.weight", "goodfire"),
+    (PYTORCH, "pre_bias latent_bias encoder.weight", "openai"),
+)
+_LINEAR = {"encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"}
+_PLAIN = {"W_enc", "W_dec", "b_enc", "b_dec"}
+# Of other libraries, by tensors that all are there.
 _OTHERS = (
     (SAFETENSORS, "w_enc w_dec affine_skip_connection", "one of Gemma Scope 2's transcoders"),
-    (SAFETENSORS, "w_enc w_dec b_enc b_dec threshold", "of Gemma Scope 2"),
-    (SAFETENSORS, "log_jumprelu_threshold", "of Language-Model-SAEs (Llama Scope R1-Distill)"),
-    (None, "encoder_linear.weight decoder_linear.weight", "of Goodfire"),
-    (None, "pre_bias latent_bias encoder.weight", "of OpenAI's sparse_autoencoder"),
     (None, "W_skip", "a transcoder with a skip connection"),
     (None, "lm_head.weight", "a language model"),
 )
 _OTHER_PATTERNS = {
     r"W_(enc|dec)_\d+": "a layer of a cross-layer transcoder",
-    r"saes\..+\.(encoder\.0|decoder)\.weight": "of e2e_sae",
     r"attn_layers\.\d+\..+": "a temporal SAE",
     r"(model|transformer|gpt_neox)\.(layers|h)\.\d+\..+": "a language model",
 }
+#: Tensors of Apollo's e2e_sae, by the place that the SAE reads, with hyphens in it for dots.
+APOLLO = re.compile(r"(?:saes\.)?(?P<place>[\w-]+)\.(?P<part>encoder\.0|decoder)\.(?:weight|bias)")
 _MATRICES = ("W_enc", "W_dec", "w_enc", "w_dec", "encoder.weight", "decoder.weight")
 
 
@@ -97,6 +105,32 @@ def foreign(path: str | Path, expected: Collection[str] = CONTAINERS) -> str:
     return library or ("" if found in expected else found)
 
 
+def format_of(path: str | Path) -> str:
+    """The format, of those that are read, that the tensors of a file tell; else empty."""
+    path = Path(path)
+    container, found = kind(path), tensors(path)
+    container = PYTORCH if container == PICKLE else container  # as PyTorch once wrote them
+    for suited, names, format in _FORMATS:
+        if suited == container and set(names.split()) <= found.keys():
+            return format
+    if container == SAFETENSORS and found.keys() >= {"encoder.weight", "decoder.weight"}:
+        return "llama-scope" if (_above(path) / "hyperparams.json").is_file() else ""
+    if container != PYTORCH:
+        return ""
+    if any(APOLLO.fullmatch(name) for name in found):
+        return "apollo"
+    settings = path.with_name(f"{path.stem}_cfg.json").is_file()
+    if found.keys() >= _PLAIN and (settings or re.fullmatch(r"layer\d+\.sae\.pt", path.name)):
+        return "connor-rob" if settings else "qwen-scope"
+    # dictionary_learning has the same four, and settings beside them.
+    alone = not path.with_name("config.json").is_file()
+    return "deepseek-r1" if found.keys() >= _LINEAR and alone else ""
+
+
+def _above(path: Path) -> Path:
+    return path.absolute().parent.parent
+
+
 def _other_library(path: str | Path, container: str, found: Tensors) -> str:
     if any(len(found.get(name, ())) == 3 for name in _MATRICES):
         return "a crosscoder or a cross-layer transcoder (its matrices have three dimensions)"
@@ -106,15 +140,10 @@ def _other_library(path: str | Path, container: str, found: Tensors) -> str:
     for pattern, what in _OTHER_PATTERNS.items():
         if any(re.fullmatch(pattern, name) for name in found):
             return what
-    path = Path(path)
-    plain = {"W_enc", "W_dec", "b_enc", "b_dec"} <= found.keys()
-    if plain and re.fullmatch(r"layer\d+\.sae\.pt", path.name):
-        return "of Qwen Scope"
-    if plain and path.suffix == ".pt" and path.with_name(f"{path.stem}_cfg.json").is_file():
-        return "of Neel Nanda's 1L-Sparse-Autoencoder, or one of its descendants"
-    if "encoder.weight" in found and (path.absolute().parent.parent / "hyperparams.json").is_file():
-        return "of Llama Scope"
-    if re.search(r"-\d{5}-of-\d{5}\.", path.name):
+    both = {found.get(name, ()) for name in ("W_enc", "W_dec")}
+    if re.fullmatch(r"layer_\d+\.safetensors", Path(path).name) and len(both) == 1 and any(both):
+        return "one of circuit-tracer's transcoders"
+    if re.search(r"-\d{5}-of-\d{5}\.", Path(path).name):
         return "a shard of a file in several parts; join them"
     return ""
 

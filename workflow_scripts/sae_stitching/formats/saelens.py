@@ -19,6 +19,7 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.base.store import replacing
 from sae_stitching.formats import FILES, Layout
 from sae_stitching.formats.files import Settings, Weights, read_safetensors
+from sae_stitching.formats.folding import fold_decoder_norm
 from sae_stitching.formats.gates import gated_encoder
 from sae_stitching.formats.told import Said, Told
 from sae_stitching.saes.normalization import NORMALIZATIONS
@@ -89,7 +90,8 @@ _LOADING = {
     *("default_prepend_bos", "trust_remote_code", "cache_dir", "local_files_only", "tokenizer"),
     *("attn_implementation", "low_cpu_mem_usage", "token", "use_safetensors"),
 }
-# Settings by repository, where SAELens' registry of published SAEs corrects their files.
+# Settings by repository, where SAELens' registry of published SAEs corrects their files: for those
+# who name an SAE by its repository, and not by its release.
 _CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
 _REGISTERED: dict[str, dict[str, Any]] = {
     "jbloom/GPT2-Small-SAEs-Reformatted": _CENTRED,
@@ -111,7 +113,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     """Read a SAELens folder, of version 6 or older."""
     assert layout.settings is not None
     found = Settings.read(layout.settings)
-    registered = _registered(name)
+    registered = {**_registered(name), **layout.registered}
     settings = _modernised(Settings(found.path, {**found.values, **registered}))
     architecture = settings.text("architecture", "")
     if architecture not in _ARCHITECTURES:
@@ -139,7 +141,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     if architecture == "topk":
         tensors["k"] = settings.integer("k")
         if settings.flag("rescale_acts_by_decoder_norm", False):
-            W_dec = _fold_decoder_norm(tensors, W_dec)
+            W_dec = fold_decoder_norm(tensors, W_dec)
     if "scaling_factor" in weights:
         W_dec = _fold_scaling_factor(weights.take("scaling_factor", "d_sae"), W_dec, settings)
     sae = SAE(
@@ -300,14 +302,6 @@ def _refuse_other_shapes(settings: Settings) -> None:
         )
 
 
-def _fold_decoder_norm(tensors: dict[str, Any], W_dec: Tensor) -> Tensor:
-    # The k latents are chosen by f_i ‖W_dec_i‖, which is what f_i becomes here.
-    norms = torch.linalg.vector_norm(W_dec, dim=1)
-    tensors["W_enc"], tensors["b_enc"] = tensors["W_enc"] * norms, tensors["b_enc"] * norms
-    # A latent without a direction is never chosen before another and adds nothing: it stays zero.
-    return W_dec / torch.where(norms > 0, norms, 1.0)[:, None]
-
-
 def _fold_scaling_factor(factor: Tensor, W_dec: Tensor, settings: Settings) -> Tensor:
     # Of latents' activations, after the encoder, found by a second training.
     if torch.allclose(factor, torch.ones_like(factor)):
@@ -339,7 +333,7 @@ def export_saelens(sae: SAE, folder: str | Path, **metadata: Any) -> Layout:
     Layout
         The two files.
     """
-    settings_name, weights_name = FILES["saelens"]
+    weights_name, settings_name = FILES["saelens"].weights, FILES["saelens"].settings
     assert settings_name is not None
     settings: dict[str, Any] = {
         "architecture": {"relu": "standard", "topk": "topk"}.get(sae.architecture, "jumprelu"),

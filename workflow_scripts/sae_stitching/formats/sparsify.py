@@ -3,9 +3,8 @@
 b_dec is always subtracted from the input; `normalize_decoder` is of training only.
 """
 
-import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import Layout
@@ -57,16 +56,15 @@ def _told(settings: Settings, layout: Layout, name: str) -> Told:
     told = Told()
     told.know(settings.values, f"{settings.path}: ", _SETTINGS | _TRAINING)
     folder = PurePosixPath(name).parent
-    runs = Path(layout.weights).absolute().parent.parent
     module = folder
     if re.fullmatch(r"seed\d+", folder.name):
         # Of several seeds, each has a folder within the module's.
-        module, runs = module.parent, runs.parent
+        module = module.parent
     if looks_like_a_place(module.name):
         told.tell("hook", module.name, f"{name}: the folder's name")
     # The settings of the run lie beside the modules' folders.
-    if os.path.isfile(run := runs / "config.json"):
-        _tell_run(told, Settings.read(str(run)))
+    if layout.run is not None:
+        _tell_run(told, Settings.read(layout.run))
     return told
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from sae_stitching.matching.decoder_similarity import at_least, similarity
 
@@ -87,6 +86,8 @@ def agreement(
     max_cosine = np.concatenate([found.max_cosine_small, found.max_cosine_large])
     if found.cosine is None:
         return Agreement(max_cosine, np.empty(0, np.float32), float("nan"))
+    from scipy.optimize import linear_sum_assignment  # slow to import, as the workflow need not
+
     couples = linear_sum_assignment(found.cosine, maximize=True)
     absolute = np.abs(found.cosine)
     return Agreement(

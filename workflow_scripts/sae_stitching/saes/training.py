@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.adam import adam
 
 from sae_stitching.activations.shards import ActivationShards, ShuffledBatches
 from sae_stitching.base import hardware
@@ -266,6 +267,72 @@ def looks_back(steps: int) -> dict[int, int]:
     return {step: half for step, half in halves.items() if step / 2.5 <= half <= step / 1.6}
 
 
+class Adam:
+    """Adam (Kingma and Ba, 2015), by PyTorch's fused kernel.
+
+    As `torch.optim.Adam` without its class, whose first use imports the compiler of graphs: two
+    processor seconds of every training, for a wrapper that nothing here needs.
+
+    Parameters
+    ----------
+    parameters
+        By name; each step changes them in place by their gradients.
+    betas
+        Decay of the running means of the gradient and of its square.
+
+    Attributes
+    ----------
+    state
+        Of each parameter by name: `exp_avg` and `exp_avg_sq`, of its shape, and `step`.
+    """
+
+    def __init__(self, parameters: Parameters, betas: tuple[float, float]) -> None:
+        self._parameters, self._betas = parameters, betas
+        self.state = {
+            name: {
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+            }
+            for name, parameter in parameters.items()
+        }
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """Change the parameters that have a gradient."""
+        found = {name: p for name, p in self._parameters.items() if p.grad is not None}
+        mean, square, steps = (
+            [self.state[name][part] for name in found] for part in ("exp_avg", "exp_avg_sq", "step")
+        )
+        adam(
+            list(found.values()),
+            [p.grad for p in found.values() if p.grad is not None],
+            mean,
+            square,
+            [],
+            steps,
+            fused=True,
+            amsgrad=False,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def forget(self, name: str, latents: Tensor) -> None:
+        """Forget the gradients of some rows of a parameter."""
+        for part in ("exp_avg", "exp_avg_sq"):
+            self.state[name][part][latents] = 0.0
+
+    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take up the state of another."""
+        for name, parts in self.state.items():
+            for part, tensor in parts.items():
+                tensor.copy_(state[name][part])
+
+
 class Trainer:
     """Train one SAE on batches that its seed fixes.
 
@@ -309,9 +376,7 @@ class Trainer:
             name: tensor.to(self.device).requires_grad_(True) for name, tensor in parameters.items()
         }
         self.objective = Objective(config, self.parameters)
-        self.optimizer = torch.optim.Adam(
-            list(self.parameters.values()), lr=config.lr, betas=config.betas, fused=True
-        )
+        self.optimizer = Adam(self.parameters, config.betas)
         self.step = 0
         self.tokens_since_active = torch.zeros(config.d_sae, dtype=torch.int64, device=self.device)
         # Mean over batches of the smallest activation (BatchTopK, Eq. 8).
@@ -432,8 +497,6 @@ class Trainer:
     def train_step(self, x: Tensor) -> Losses:
         """One optimiser step on scaled activations `x` (token, d_model)."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * lr_factor(self.step, config)
         coefficient = config.sparsity_coefficient * sparsity_factor(self.step, config)
         losses = self.objective(x, coefficient, self.dead)
         if not math.isfinite(losses.value):
@@ -441,13 +504,14 @@ class Trainer:
                 f"training: the loss is not finite at step {self.step}, on batch {self.step} of "
                 f"seed {config.seed}; lower training.lr"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
         losses.total.backward()
         if not config.decoder_norm_penalty:
             self._project_gradient()
         if config.max_grad_norm is not None:
             clip_grad_norm_(list(self.parameters.values()), config.max_grad_norm)
-        self.optimizer.step()
+        self.optimizer.step(config.lr * lr_factor(self.step, config))
         if not config.decoder_norm_penalty:
             with torch.no_grad():
                 W_dec = self.parameters["W_dec"]
@@ -501,9 +565,7 @@ class Trainer:
         }
         for name, value in fresh.items():
             p[name][dead] = value
-            state = self.optimizer.state[p[name]]
-            state["exp_avg"][dead] = 0.0
-            state["exp_avg_sq"][dead] = 0.0
+            self.optimizer.forget(name, dead)
         self.tokens_since_active[dead] = 0
         _logger.info("step %d: %d dead latents got a new direction", self.step, len(dead))
 
@@ -521,8 +583,11 @@ class Trainer:
             {**p, "threshold": self.threshold}, self.scale
         )
         tensors = {**encoder, "W_dec": p["W_dec"], "b_dec": p["b_dec"] / self.scale}
+        kept: dict[str, Any] = {
+            name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()
+        }
         return SAE(
-            **{name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()},
+            **kept,
             architecture=config.architecture,
             k=None if self.objective.architecture.has_penalty else config.k,
             apply_b_dec_to_input=config.apply_b_dec_to_input,
@@ -535,7 +600,7 @@ class Trainer:
         """Write a checkpoint, whole or not at all."""
         state = {
             "parameters": {name: tensor.detach() for name, tensor in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state,
             "step": self.step,
             "tokens_since_active": self.tokens_since_active,
             "threshold": self.threshold,
@@ -573,7 +638,7 @@ class Trainer:
             raise unreadable(path, error, otherwise) from error
         for name, tensor in self.parameters.items():
             tensor.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load(state["optimizer"])
         self.step = state["step"]
         self.tokens_since_active.copy_(state["tokens_since_active"])
         self.threshold.copy_(state["threshold"])

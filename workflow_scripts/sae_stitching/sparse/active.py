@@ -23,11 +23,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from sae_stitching.base.compiled import compiled
-from sae_stitching.sparse.codes import SparseCodes, SparsePattern, match_threads, starts_of
+from sae_stitching.sparse.codes import SparseCodes, SparsePattern, starts_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,13 +33,7 @@ if TYPE_CHECKING:
 _Map = Callable[[np.ndarray], np.ndarray] | None
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-# Blocks of tokens that threads take in turn.
-_BLOCKS = 16
-
-# Bits of a number that the histogram of a batch distinguishes, the sign left out, and the share
-# of the tokens by which it is estimated first.
-_HISTOGRAM_BITS = 15
-_N_BINS = 1 << _HISTOGRAM_BITS
+# Share of the tokens by which the histogram of a batch is estimated first.
 _SAMPLE_EVERY = 32
 
 # Pre-activations from which one pass over them, to leave out most, saves time on a GPU (H100).
@@ -80,12 +72,14 @@ def largest_of_token(z: Float[Tensor, "token d_sae"], k: int) -> SparseCodes:
     """
     if z.device.type != "cpu":
         return largest_of_token_reference(z, k)
+    from sae_stitching.sparse import kernels
+
     n_tokens = len(z)
     indices = np.empty((n_tokens, k), np.int64)
     kept = np.empty((n_tokens, k), _bits(z).dtype)
     counts = np.empty(n_tokens, np.int64)
-    match_threads()
-    _largest_of_token(_bits(z), k, indices, kept, counts)
+    kernels.match_threads()
+    kernels.largest_of_token(_bits(z), k, indices, kept, counts)
     if (counts < k).any():
         filled = np.arange(k) < counts[:, None]
         indices, kept = indices[filled], kept[filled]
@@ -172,139 +166,39 @@ def _codes(indices: np.ndarray, kept: np.ndarray, counts: np.ndarray, z: Tensor)
 
 
 def _above(bits: np.ndarray, limits: np.ndarray, z: Tensor, back: _Map = None) -> SparseCodes:
+    from sae_stitching.sparse import kernels
+
     counts = np.empty(len(bits), np.int64)
-    match_threads()
-    _count_above(bits, limits, counts)
+    kernels.match_threads()
+    kernels.count_above(bits, limits, counts)
     starts = starts_of(torch.from_numpy(counts))
     indices = np.empty(int(starts[-1]), np.int64)
     kept = np.empty(len(indices), bits.dtype)
-    _collect_above(bits, limits, starts.numpy(), indices, kept)
+    kernels.collect_above(bits, limits, starts.numpy(), indices, kept)
     return _codes(indices, back(kept) if back else kept, counts, z)
 
 
 def _nth_greatest(bits: np.ndarray, n: int) -> int:
     # Bits of the n-th greatest number, or 0 if it is not positive.
-    shift = max(8 * bits.itemsize - 1 - _HISTOGRAM_BITS, 0)
-    match_threads()
+    from sae_stitching.sparse import kernels
+
+    shift = max(8 * bits.itemsize - 1 - kernels.HISTOGRAM_BITS, 0)
+    kernels.match_threads()
     # Only numbers above a floor are counted. A sample says where it may be; where that turns out
     # to be too high it is zero.
     sampled = bits[::_SAMPLE_EVERY]
-    in_order = _histogram(sampled, shift, 0)[::-1].cumsum()
+    in_order = kernels.histogram(sampled, shift, 0)[::-1].cumsum()
     floor_from_top = int(np.searchsorted(in_order, 1.2 * n / _SAMPLE_EVERY))
-    floor = max(_N_BINS - 1 - floor_from_top, 0) << shift
-    from_top = _histogram(bits, shift, floor)[::-1].cumsum()
+    floor = max(kernels.N_BINS - 1 - floor_from_top, 0) << shift
+    from_top = kernels.histogram(bits, shift, floor)[::-1].cumsum()
     if from_top[-1] < n and floor > 0:
-        from_top = _histogram(bits, shift, 0)[::-1].cumsum()
+        from_top = kernels.histogram(bits, shift, 0)[::-1].cumsum()
     if from_top[-1] < n:
         return 0
     bin_from_top = int(np.searchsorted(from_top, n))
     if not shift:
-        return _N_BINS - 1 - bin_from_top
+        return kernels.N_BINS - 1 - bin_from_top
     # Of wider numbers several lie in a bin.
     n_above = int(from_top[bin_from_top - 1]) if bin_from_top else 0
-    inside = np.sort(bits[(bits >> shift) == _N_BINS - 1 - bin_from_top])
+    inside = np.sort(bits[(bits >> shift) == kernels.N_BINS - 1 - bin_from_top])
     return int(inside[len(inside) - (n - n_above)])
-
-
-@compiled(parallel=True)
-def _count_above(bits, limits, counts):
-    for t in prange(len(bits)):
-        n = 0
-        for i in range(bits.shape[1]):
-            n += bits[t, i] > limits[i]
-        counts[t] = n
-
-
-@compiled(parallel=True)
-def _collect_above(bits, limits, starts, indices, kept):
-    n_tokens, d_sae = bits.shape
-    for block in prange(_BLOCKS):
-        position = np.empty(d_sae + 1, np.int32)
-        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
-            n = 0
-            for i in range(d_sae):
-                position[n] = i
-                n += bits[t, i] > limits[i]
-            for j in range(n):
-                indices[starts[t] + j] = position[j]
-                kept[starts[t] + j] = bits[t, position[j]]
-
-
-@compiled(parallel=True)
-def _largest_of_token(bits, k, indices, kept, counts):
-    n_tokens, d_sae = bits.shape
-    for block in prange(_BLOCKS):
-        position = np.empty(d_sae + 1, np.int32)
-        candidates = np.empty(d_sae, bits.dtype)
-        # Only what exceeds a floor can be among the k greatest, if as many do. That of a token
-        # is guessed from the tokens before it; where the guess is too high it is zero instead.
-        floor = 0
-        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
-            n = _collect(bits[t], floor, position)
-            if n < k and floor > 0:
-                n = _collect(bits[t], 0, position)
-            least, n_tied = 0, 0
-            if n >= k:
-                for j in range(n):
-                    candidates[j] = bits[t, position[j]]
-                least = _kth_greatest(candidates, n, k)
-                n_tied = k
-                for j in range(n):
-                    n_tied -= bits[t, position[j]] > least
-            m = 0
-            for j in range(n):
-                value = bits[t, position[j]]
-                if value > least or (value == least and n_tied > 0):
-                    n_tied -= value == least
-                    indices[t, m] = position[j]
-                    kept[t, m] = value
-                    m += 1
-            counts[t] = m
-            # Fall at once, rise slowly.
-            floor = min(least, floor + ((least - floor) >> 4)) if floor else least
-
-
-@compiled()
-def _collect(row, floor, position):
-    n = 0
-    for i in range(len(row)):
-        position[n] = i
-        n += row[i] > floor
-    return n
-
-
-@compiled()
-def _kth_greatest(values, n, k):
-    # Hoare's quickselect; reorders the first n values.
-    low, high, wanted = 0, n - 1, k - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if wanted <= j:
-            high = j
-        elif wanted >= i:
-            low = i
-        else:
-            break
-    return values[wanted]
-
-
-@compiled(parallel=True)
-def _histogram(bits, shift, floor):
-    n_tokens, d_sae = bits.shape
-    counts = np.zeros((_BLOCKS, _N_BINS), np.int64)
-    for block in prange(_BLOCKS):
-        for t in range(block * n_tokens // _BLOCKS, (block + 1) * n_tokens // _BLOCKS):
-            for i in range(d_sae):
-                if bits[t, i] > floor:
-                    counts[block, bits[t, i] >> shift] += 1
-    return counts.sum(0)

@@ -26,14 +26,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 from torch.nn.functional import embedding_bag
-
-from sae_stitching.base.compiled import compiled
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -89,9 +85,11 @@ class SparsePattern:
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         # The same entries ordered by latent: where those of each begin, their tokens, and order.
         if self.indices.is_cpu:
+            from sae_stitching.sparse import kernels
+
             starts = starts_of(self.counts)
             rows, order = torch.empty_like(self.indices), torch.empty_like(self.indices)
-            _by_latent(*_arrays(self.indptr, self.indices, starts.clone(), rows, order))
+            kernels.by_latent(*_arrays(self.indptr, self.indices, starts.clone(), rows, order))
             return starts, rows, order
         # Sorting 32-bit keys is twice as fast as 64-bit.
         latents, order = self.indices.int().sort(stable=True)
@@ -159,25 +157,29 @@ class SparsePattern:
             dense = values.new_zeros(self.n_tokens, self.d_sae, dtype=dtype)
             dense[self.rows, self.indices] = values.to(dtype)
             return dense
+        from sae_stitching.sparse import kernels
+
         dense = values.new_zeros(self.n_tokens, self.d_sae)
-        match_threads()
-        _scatter(*_arrays(self.indptr, self.indices, values, dense))
+        kernels.match_threads()
+        kernels.scatter(*_arrays(self.indptr, self.indices, values, dense))
         return dense.to(dtype)
 
     def of_dense(self, dense: Float[Tensor, "token d_sae"]) -> Float[Tensor, " nnz"]:
         """Value of a matrix at every entry, (nnz)."""
         if not dense.is_cpu or dense.dtype == torch.bfloat16:  # which NumPy does not know
             return dense[self.rows, self.indices]
+        from sae_stitching.sparse import kernels
+
         values = dense.new_empty(len(self.indices))
-        match_threads()
-        _gather(*_arrays(self.indptr, self.indices, dense, values))
+        kernels.match_threads()
+        kernels.gather(*_arrays(self.indptr, self.indices, dense, values))
         return values
 
     def sum_by_latent(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " d_sae"]:
         """Sum of the values of each latent over the tokens, (d_sae)."""
         if values.is_cpu:
             sums = torch.zeros(self.d_sae, dtype=torch.float64)
-            _sum_by_latent(*_arrays(self.indices, values, sums))
+            sums.index_add_(0, self.indices, values.detach().double())
         # On a GPU too each sum in order: bincount adds in the order in which threads come.
         elif not len(values) or _pays_dense(self, values.dtype):
             sums = self.to_dense(values).sum(0, dtype=torch.float64)
@@ -299,12 +301,14 @@ class SparseCodes:
         if not keep.is_cpu:
             pattern = SparsePattern(starts_of(keep)[indptr], indices[keep], self.d_sae)
             return SparseCodes(pattern, self.values[keep])
+        from sae_stitching.sparse import kernels
+
         counts = torch.empty(self.n_tokens, dtype=torch.int64)
-        match_threads()
-        _count_kept(*_arrays(indptr, keep, counts))
+        kernels.match_threads()
+        kernels.count_kept(*_arrays(indptr, keep, counts))
         starts = starts_of(counts)
         kept, values = indices.new_empty(int(starts[-1])), self.values.new_empty(int(starts[-1]))
-        _collect_kept(*_arrays(indptr, keep, indices, self.values, starts, kept, values))
+        kernels.collect_kept(*_arrays(indptr, keep, indices, self.values, starts, kept, values))
         return SparseCodes(SparsePattern(starts, kept, self.d_sae), values)
 
     def without_zeros(self) -> SparseCodes:
@@ -452,59 +456,5 @@ def _pays_dense(pattern: SparsePattern, dtype: torch.dtype) -> bool:
     return len(pattern.indices) > share * pattern.n_tokens * pattern.d_sae
 
 
-def match_threads() -> None:
-    """Let Numba's parallel loops run on as many threads as PyTorch's."""
-    most: int = numba.config.NUMBA_NUM_THREADS  # pyright: ignore
-    numba.set_num_threads(min(torch.get_num_threads(), most))
-
-
 def _arrays(*tensors: Tensor) -> Iterator[np.ndarray]:
     return (tensor.detach().contiguous().numpy() for tensor in tensors)
-
-
-@compiled(parallel=True)
-def _scatter(indptr, indices, values, dense):
-    for t in prange(len(dense)):
-        for entry in range(indptr[t], indptr[t + 1]):
-            dense[t, indices[entry]] = values[entry]
-
-
-@compiled(parallel=True)
-def _gather(indptr, indices, dense, values):
-    for t in prange(len(dense)):
-        for entry in range(indptr[t], indptr[t + 1]):
-            values[entry] = dense[t, indices[entry]]
-
-
-@compiled()
-def _by_latent(indptr, indices, position, rows, order):
-    # A counting sort; `position` is where the next entry of each latent goes.
-    for t in range(len(indptr) - 1):
-        for entry in range(indptr[t], indptr[t + 1]):
-            place = position[indices[entry]]
-            position[indices[entry]] += 1
-            rows[place] = t
-            order[place] = entry
-
-
-@compiled()
-def _sum_by_latent(indices, values, sums):
-    for entry in range(len(indices)):
-        sums[indices[entry]] += values[entry]
-
-
-@compiled(parallel=True)
-def _count_kept(indptr, keep, counts):
-    for t in prange(len(counts)):
-        counts[t] = keep[indptr[t] : indptr[t + 1]].sum()
-
-
-@compiled(parallel=True)
-def _collect_kept(indptr, keep, indices, values, starts, kept, kept_values):
-    for t in prange(len(indptr) - 1):
-        place = starts[t]
-        for entry in range(indptr[t], indptr[t + 1]):
-            if keep[entry]:
-                kept[place] = indices[entry]
-                kept_values[place] = values[entry]
-                place += 1

@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
-from sae_stitching.base.compiled import compiled
 from sae_stitching.sparse.codes import SparsePattern, starts_of
 from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.pairs import EvalBlock, EvalPair
@@ -305,8 +304,10 @@ class _Groups:
 
     def changes(self, r: Tensor) -> Tensor:
         """Change of ‖q‖² by every group, the operations of a token in order; `r` becomes q."""
+        from sae_stitching.stitching.kernels import walk
+
         arrays = (r, self._starts(len(r)), self.indptr, self.latent, self.value, *self.sums.W_dec)
-        return torch.from_numpy(_walk(*(array.numpy() for array in arrays)))
+        return torch.from_numpy(walk(*(array.numpy() for array in arrays)))
 
     def _starts(self, n_tokens: int) -> Tensor:
         # First group of each token, and the end.
@@ -331,36 +332,3 @@ class _Groups:
             self.latent[entries],
             self.value[entries],
         )
-
-
-# Sums may be taken in any order, as PyTorch takes them; without that they are not vectorised.
-@compiled(fastmath={"reassoc", "nsz", "contract"})
-def _walk(
-    q: np.ndarray,
-    starts: np.ndarray,
-    indptr: np.ndarray,
-    latent: np.ndarray,
-    value: np.ndarray,
-    W_small: np.ndarray,
-    W_large: np.ndarray,
-) -> np.ndarray:
-    # A row of q stays in the fastest cache while all that is taken from it is read once.
-    d_small, d_model = W_small.shape
-    change = np.empty(len(indptr) - 1)
-    for token in range(len(q)):
-        row = q[token]
-        before = 0.0
-        for k in range(d_model):
-            before += row[k] * row[k]
-        for group in range(starts[token], starts[token + 1]):
-            for entry in range(indptr[group], indptr[group + 1]):
-                i = latent[entry]
-                d = W_small[i] if i < d_small else W_large[i - d_small]
-                for k in range(d_model):
-                    row[k] -= value[entry] * d[k]
-            after = 0.0
-            for k in range(d_model):
-                after += row[k] * row[k]
-            change[group] = after - before
-            before = after
-    return change

@@ -17,7 +17,6 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from sae_stitching.base import arrays
-from sae_stitching.base.compiled import compiled
 from sae_stitching.base.errors import StudyError
 from sae_stitching.base.progress import Progress
 from sae_stitching.stitching.operations import Operations
@@ -93,6 +92,8 @@ def greedy_latents(
     >>> found.latents.tolist(), found.mse.round(3).tolist()
     ([0], [0.333, 0.0])
     """
+    from sae_stitching.stitching.kernels import subtract_column
+
     d_small, d_large = pair.small.d_sae, pair.large.d_sae
     if candidates is None:
         candidates = np.ones(d_large, dtype=bool)
@@ -130,7 +131,7 @@ def greedy_latents(
         chosen.append(j)
         mse.append(reached)
         left[j] = False
-        _subtract_column(
+        subtract_column(
             j, b, W, rows.indptr, rows.indices, rows.data,
             columns.indptr, columns.indices, columns.data, *buffers,
         )  # fmt: skip
@@ -142,41 +143,3 @@ def _codes(sums: OrderSums, n_latents: int) -> csr_array:
     # Activations of the candidates on all tokens, (token, candidate).
     blocks = list(sums.codes())
     return csr_array(vstack(blocks, format="csr")) if blocks else csr_array((0, n_latents))
-
-
-# Sums may be taken in any order; without that they are not vectorised.
-@compiled(fastmath={"reassoc", "nsz", "contract"})
-def _subtract_column(
-    j: int,
-    b: np.ndarray,
-    W: np.ndarray,
-    row_start: np.ndarray,
-    row_latent: np.ndarray,
-    row_value: np.ndarray,
-    column_start: np.ndarray,
-    column_token: np.ndarray,
-    column_value: np.ndarray,
-    together: np.ndarray,
-    seen: np.ndarray,
-    touched: np.ndarray,
-) -> None:
-    # b −= G_:j. The buffers are all zero before and after: clearing what was touched costs less
-    # than new ones.
-    n = 0
-    for entry in range(column_start[j], column_start[j + 1]):
-        token, f = column_token[entry], column_value[entry]
-        for other in range(row_start[token], row_start[token + 1]):
-            i = row_latent[other]
-            if not seen[i]:
-                seen[i] = True
-                touched[n] = i
-                n += 1
-            together[i] += f * row_value[other]
-    for m in range(n):
-        i = touched[m]
-        inner = 0.0
-        for d in range(W.shape[1]):
-            inner += W[i, d] * W[j, d]
-        b[i] -= together[i] * inner
-        together[i] = 0.0
-        seen[i] = False

@@ -16,6 +16,7 @@ export async function latentView(settings) {
   const view = [
     heading(title),
     activity(info, latent),
+    neuronpediaLink(sae, latent),
     h(
       "p",
       { class: "pages" },
@@ -37,6 +38,19 @@ export async function latentView(settings) {
   ];
   document.querySelector("#search select").value = sae;
   return { title, view };
+}
+
+/** A link to the latent's page on Neuronpedia, where its SAE is there. */
+function neuronpediaLink(sae, latent) {
+  const name = study.saes[sae].neuronpedia;
+  if (!name) return null;
+  const address = `https://www.neuronpedia.org/${name.split("/").map(encodeURIComponent).join("/")}/${latent}`;
+  return h(
+    "p",
+    {},
+    h("a", { href: address, rel: "noreferrer", target: "_blank" }, "This latent on Neuronpedia"),
+    " (leaves this page for the network)",
+  );
 }
 
 export function activity(info, latent) {

@@ -1,0 +1,1 @@
+"""The command line: published SAEs looked up, and studies of them written."""
