@@ -1,5 +1,6 @@
 """The command sae-stitching: the registry searched, and studies written."""
 
+import shutil
 import subprocess
 import sys
 
@@ -131,3 +132,19 @@ def test_it_is_a_module_too():
         command, cwd=ROOT / "workflow_scripts", capture_output=True, text=True, check=False
     )
     assert run.returncode == 0 and "init" in run.stdout
+
+
+def test_it_runs_from_the_checkout_whatever_the_folder(tmp_path):
+    checkout = tmp_path / "a checkout"
+    (checkout / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "bin" / "sae-stitching", checkout / "bin")
+    (checkout / "workflow_scripts").symlink_to(ROOT / "workflow_scripts")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [checkout / "bin" / "sae-stitching", "--help"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 1
+    assert run().stderr.startswith(f"error: there is no environment in {checkout}/.venv; 'make ")
+    (checkout / ".venv").symlink_to(sys.prefix)
+    assert run().returncode == 0 and "init" in run().stdout
