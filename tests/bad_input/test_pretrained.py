@@ -71,12 +71,13 @@ CASES: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ),
     (
         (
-            "cfg.json: normalize_activations is 'layer_norm'; an SAE that scales every token "
-            "by itself cannot be stitched"
+            "cfg.json: normalize_activations is 'expected_average_only_in'; the factor is not in "
+            "the files; fold it in SAELens and save again"
         ),
         nothing,
         lambda: pretrained(
-            "saelens", lambda: set_json("cfg.json", normalize_activations="layer_norm")
+            "saelens",
+            lambda: set_json("cfg.json", normalize_activations="expected_average_only_in"),
         ),
     ),
     (

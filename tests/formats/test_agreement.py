@@ -28,7 +28,6 @@ from sae_stitching.base.errors import StudyError
 from sae_stitching.formats import agreement, find_local, places
 from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, read_files
-from sae_stitching.formats.told import Told
 from sae_stitching.saes.sae import SAE
 
 STUDY: dict[str, Any] = {
@@ -92,6 +91,7 @@ def sparsified(folder: Path, name: str, run: dict[str, Any] | None = None, **cha
 
 KWARGS = "model_from_pretrained_kwargs"
 CENTRED = "cfg.json: metadata.model_from_pretrained_kwargs.center_writing_weights"
+HEADS = "blocks.8.attn.hook_z"
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "centred": (
         {KWARGS: {"center_writing_weights": True}},
@@ -157,6 +157,14 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "the model, and model.hook is blocks.8.hook_resid_pre; correct model.hook, name another "
         f"SAE, {OTHERWISE.format('hook')}",
     ),
+    "heads without the bias of their values": (
+        {"hook_name": HEADS, KWARGS: {"fold_value_biases": True}},
+        {"hook": HEADS},
+        "cfg.json: metadata.model_from_pretrained_kwargs.fold_value_biases is true, so that the "
+        "SAE was trained on heads without the bias of their values, which the study's heads have; "
+        "name another SAE, unless the model's values have no bias, "
+        f"{OTHERWISE.format('fold_value_biases')}",
+    ),
     "a head": (
         {"hook_head_index": 3},
         {},
@@ -183,31 +191,11 @@ def test_what_the_study_contradicts_is_refused_unless_trusted(tmp_path, caplog, 
     assert refused(folder, None, others, **study) == message
     assert not caplog.text
     sae = take(folder, trust=[topic], **study)
-    assert (sae.hook, sae.model) == (HOOK, "gpt2")
+    assert (sae.hook, sae.model) == (study.get("hook", HOOK), "gpt2")
     complaint = message.partition("; ")[0]
     assert f"{complaint}; trusted, since pretrained.trust has {topic}" in caplog.text.replace(
         f"{folder}/", ""
     )
-
-
-HEADS = "blocks.8.attn.hook_z"
-
-
-def test_heads_without_value_biases_are_not_those_of_the_study(caplog):
-    told = Told()
-    told.tell("hook", HEADS, "it: hook")
-    told.tell("value_biases", False, "it: the model of its training")
-    study = Activations(hook=HEADS, model="gpt2")
-    complaint = (
-        "it: the model of its training had its value biases folded into those of the output, but "
-        "the heads of the study have them"
-    )
-    with pytest.raises(StudyError, match=f"^{complaint}; name another SAE, or, if the study is"):
-        agreement.check(told, study, "it")
-    agreement.check(told, study, "it", ["value_biases"])
-    assert f"{complaint}; trusted, since pretrained.trust has value_biases" in caplog.text
-    told.said.pop("value_biases")
-    agreement.check(told, study, "it")
 
 
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -287,12 +275,6 @@ WARNED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "cfg.json: metadata.model_from_pretrained_kwargs.rotate_basis is True, which is not "
         "understood; see that the SAE does not need it",
-    ),
-    "heads without the bias of their values": (
-        {"hook_name": "blocks.8.attn.hook_z", KWARGS: {"fold_value_biases": True}},
-        {"hook": "blocks.8.attn.hook_z"},
-        "cfg.json: metadata.model_from_pretrained_kwargs.fold_value_biases is true: where values "
-        "have a bias, the SAE was trained on heads without it, and the study's heads have it",
     ),
     "another class of model": (
         {"model_class_name": "HookedMamba"},

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.oracle import dense_codes
+from helpers.oracle import dense_codes, read
 from helpers.published_saes import RELEASES
 from helpers.sae_files import (
     CFG,
@@ -47,6 +47,7 @@ from sae_stitching.formats.agreement import Activations
 from sae_stitching.formats.pretrained import fitted, load_sae
 from sae_stitching.formats.told import Told
 from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.saes.sae import SAE
 from safetensors.torch import load_file
 from torch import Tensor
@@ -390,6 +391,26 @@ def test_a_setting_that_cannot_be_imported_is_named(tmp_path, case):
     with pytest.raises(StudyError) as caught:
         load_sae(folder)
     assert str(caught.value) == f"{folder / 'cfg.json'}: {message}"
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("cfg", [CFG, OLD_CFG])
+def test_a_norm_of_each_token_is_read(tmp_path, cfg, normalize):
+    tensors = weights(**STANDARD)
+    folder = saelens_folder(tmp_path / "sae", cfg, tensors, normalize_activations=normalize)
+    sae, w = load_sae(folder), double(tensors)
+    assert sae.normalize == normalize
+    x = inputs()
+    z, scale, mean = read(sae, x.double())
+    f = ((z - w.b_dec) @ w.W_enc + w.b_enc).relu()
+    codes = sae.encode(x)
+    torch.testing.assert_close(codes.to_dense().double(), f, rtol=1e-5, atol=1e-5)
+    x_hat = scale * (f @ w.W_dec + w.b_dec) + mean
+    torch.testing.assert_close(sae.decode(codes, x).double(), x_hat, rtol=1e-5, atol=1e-5)
+    with pytest.raises(StudyError, match=f"normalises each token by {normalize}; give .* x too"):
+        sae.decode(codes)
+    saelens.export_saelens(sae, tmp_path / "again")
+    assert load_sae(tmp_path / "again").normalize == normalize
 
 
 def test_heads_that_lie_side_by_side_are_read(tmp_path):

@@ -387,7 +387,7 @@ COMPLAINTS: list[tuple[dict[str, Any], str]] = [
     (
         {"saes[1].pretrained": {**HUB, "trust": ["bos"]}},
         "saes[1].pretrained.trust[0]: 'bos' is unknown; "
-        "choose hook, model, revision, center_writing_weights or value_biases",
+        "choose hook, model, revision, center_writing_weights or fold_value_biases",
     ),
     (
         {"saes[1].pretrained": {**HUB, "trust": "hook"}},

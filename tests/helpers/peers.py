@@ -20,4 +20,4 @@ def check(sae: SAE, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor
     theirs, ours = encode(x), sae.encode(x)
     assert 0.01 < (theirs > 0).float().mean() < 0.9
     torch.testing.assert_close(ours.to_dense(), theirs, **TOLERANCE)
-    torch.testing.assert_close(sae.decode(ours), decode(theirs), **TOLERANCE)
+    torch.testing.assert_close(sae.decode(ours, x), decode(theirs), **TOLERANCE)

@@ -62,15 +62,17 @@ def test_activation_cosines_equal_dense_ones(eval_tokens, tmp_path, monkeypatch)
     np.testing.assert_array_equal(np.isnan(found.activation_cosine), silent)
     np.testing.assert_array_equal(found.decoder_cosine, cosines.edge_cosine)
     write_record(found, tmp_path / "a.h5", study="test", provenance={})
-    read = load_activation_similarity(tmp_path / "a.h5", study="test")
-    np.testing.assert_array_equal(read.activation_cosine, found.activation_cosine)
+    again = load_activation_similarity(tmp_path / "a.h5", study="test")
+    np.testing.assert_array_equal(again.activation_cosine, found.activation_cosine)
 
 
 @pytest.mark.parametrize("normalize", [None, *NORMALIZATIONS])
-def test_exchanged_biases_equal_decoding(eval_tokens, tmp_path, normalize):
+def test_exchanged_biases_equal_decoding(eval_tokens, tmp_path, normalize, monkeypatch):
     saes, x, shards = eval_tokens
     saes = {name: replace(sae, normalize=normalize) for name, sae in saes.items()}
     torch.testing.assert_close(mean_activation(shards), x.double().mean(0))
+    by_blocks = StoredCodes.blocks
+    monkeypatch.setattr(StoredCodes, "blocks", lambda self: by_blocks(self, 32))
     of = means(shards, normalize)
     residuals, mses = {}, {}
     for name, sae in saes.items():

@@ -40,10 +40,13 @@ from helpers.oracle import random_sae  # noqa: E402
 from helpers.peers import D_MODEL, D_SAE, TOLERANCE, K, check, inputs  # noqa: E402
 from sae_lens.loading import pretrained_sae_loaders as loaders  # noqa: E402
 from sae_lens.saes.sae import SAEMetadata  # noqa: E402
+from sae_stitching.activations.shards import Activations  # noqa: E402
 from sae_stitching.base.errors import StudyError  # noqa: E402
 from sae_stitching.formats import saelens  # noqa: E402
 from sae_stitching.formats.pretrained import load_sae  # noqa: E402
 from sae_stitching.saes.architectures import ARCHITECTURES  # noqa: E402
+from sae_stitching.saes.evaluation import evaluate  # noqa: E402
+from sae_stitching.saes.normalization import NORMALIZATIONS  # noqa: E402
 from sae_stitching.stitching.stitched import (  # noqa: E402
     StitchedSAE,
     inference_threshold,
@@ -138,28 +141,29 @@ def test_saelens_writes_after_training_and_we_read(tmp_path, architecture):
     check(ours, theirs.encode, theirs.decode)
 
 
+@pytest.mark.parametrize("applies", [True, False])
 @pytest.mark.parametrize("architecture", INFERENCE)
-@pytest.mark.parametrize("normalize", ["layer_norm", "constant_norm_rescale"])
-def test_norms_of_each_token_by_itself(tmp_path, architecture, normalize):
-    theirs = of_saelens(architecture, normalize_activations=normalize)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_norms_of_each_token_are_read_and_written(tmp_path, normalization, architecture, applies):
+    options = {"normalize_activations": normalization, "apply_b_dec_to_input": applies}
+    theirs = of_saelens(architecture, **options)
     theirs.save_model(tmp_path / "theirs")
     ours = load_sae(tmp_path / "theirs")
-    x = 3.0 + inputs() * torch.linspace(0.1, 9.0, len(inputs()))[:, None]
-    codes = theirs.encode(x)
-    torch.testing.assert_close(ours.encode(x).to_dense(), codes, rtol=1e-5, atol=1e-5)
-    # What SAELens gives back has the scale of the tokens that it encoded last.
-    torch.testing.assert_close(
-        ours.decode(ours.encode(x), x), theirs.decode(codes), rtol=1e-5, atol=1e-4
-    )
-    saelens.export_saelens(ours, tmp_path / "back")
-    back = sae_lens.SAE.load_from_disk(tmp_path / "back")
-    torch.testing.assert_close(back.encode(x), codes, rtol=1e-5, atol=1e-5)
+    check(ours, theirs.encode, theirs.decode)
+    # Tokens of any size and mean, whose errors are the raw ones.
+    x = inputs() * torch.linspace(0.01, 30, len(inputs()))[:, None] + 1.5
+    codes, sequence = ours.encode(x), torch.arange(len(x))
+    x_hat, size = theirs(x), x.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(ours.decode(codes, x) / size, x_hat / size, **TOLERANCE)
+    mse = (x - x_hat).square().mean().item()
+    assert evaluate(ours, Activations(x, sequence), codes)["mse"] == pytest.approx(mse, rel=1e-5)
+    saelens.export_saelens(ours, tmp_path / "ours")
+    again = sae_lens.SAE.load_from_disk(tmp_path / "ours")
+    assert again.cfg.normalize_activations == normalization
+    check(ours, again.encode, again.decode)
 
 
-NORMALIZATIONS = ("expected_average_only_in", "covariance_whitening")
-
-
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", ["expected_average_only_in", "covariance_whitening"])
 def test_normalisations_of_saelens_are_refused_by_name(tmp_path, normalization):
     of_saelens("standard", normalize_activations=normalization).save_model(tmp_path)
     with pytest.raises(StudyError, match=f"normalize_activations is '{normalization}'"):

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from helpers.checkout import ROOT
+from helpers.registry import registry
 from sae_stitching.activations import language_model
+from sae_stitching.command import main as command_line
+from sae_stitching.config import by_name
 from sae_stitching.config.study import load_study, own_stitched
 
 DOCS = ROOT / "docs"
@@ -126,7 +129,8 @@ def test_the_studies_are_valid(tmp_path, monkeypatch, name):
     for section, value in study.items():
         if isinstance(value, dict):
             merged[section] = {**CONFIG.get(section, {}), **value}
-    merged = own_stitched(merged, CONFIG)
+    monkeypatch.setattr(by_name, "read_registry", lambda *_: registry())
+    merged = own_stitched(by_name.own_model(merged, study), CONFIG)
     assert load_study(merged, SCHEMA_PATH, ROOT)["study"] == study["study"]
 
 
@@ -141,9 +145,9 @@ def test_the_readmes_study_has_ten_lines():
 def test_the_commands_work(tmp_path, command):
     program, *arguments = shlex.split(command)
     assert program == ".venv/bin/snakemake"
-    if "my-study.yaml" in arguments:
-        # The default study under another name, since those shown need their files or the hub.
-        (tmp_path / "my-study.yaml").write_text("study: my-study\n")
+    # The default study under another name, since those shown need their files or the hub.
+    for name in {"my-study.yaml", "gemma.yaml"} & set(arguments):
+        (tmp_path / name).write_text("study: my-study\n")
     ours = ("presets/", "Snakefile")
     arguments = [str(ROOT / a) if a.startswith(ours) else a for a in arguments]
     if "--snakefile" not in arguments:
@@ -155,6 +159,13 @@ def test_the_commands_work(tmp_path, command):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("bin/sae-stitching")])
+def test_the_commands_over_the_registry_work(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command_line, "read_registry", lambda *_: registry())
+    command_line.main(shlex.split(command)[1:])
 
 
 def test_the_targets_of_make_exist():

@@ -1,5 +1,7 @@
 """Cross-entropy with spliced reconstructions, against plain transformers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,19 +50,23 @@ def saes(mean):
         "zero": sae(none, torch.zeros(D_MODEL)),
         "mean": sae(none, mean),
         "half": sae(0.5 * torch.cat([eye, -eye]), torch.zeros(D_MODEL)),
+        # The half of each token that is not its mean.
+        "half of z": replace(
+            sae(0.5 * torch.cat([eye, -eye]), torch.zeros(D_MODEL)), normalize="layer_norm"
+        ),
     }
 
 
-def plain(folder, tokens, first, replace=None):
+def plain(folder, tokens, first, change=None):
     """Cross-entropy by transformers alone, with other activations before block 1."""
     hf = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
 
     def hook(_, args):
         x = args[0].clone()
-        x[:, first:] = replace(x[:, first:])
+        x[:, first:] = change(x[:, first:])
         return (x, *args[1:])
 
-    if replace is not None:
+    if change is not None:
         hf.transformer.h[1].register_forward_pre_hook(hook)
     with torch.inference_mode():
         logits = hf(tokens).logits
@@ -87,7 +93,14 @@ def test_cross_entropies_are_those_of_transformers(
         assert row["ce_zero"] == pytest.approx(zero, rel=1e-5)
         assert row["ce_mean"] == pytest.approx(ablated, rel=1e-5)
         assert row["ce_tokens"] == len(tokens) * (CONTEXT - 1 - first)
-    expected = {"identity": clean, "zero": zero, "mean": ablated, "half": half}
+    halved = plain(folder, tokens, first, lambda x: 0.5 * (x + x.mean(-1, keepdim=True)))
+    expected = {
+        "identity": clean,
+        "zero": zero,
+        "mean": ablated,
+        "half": half,
+        "half of z": halved,
+    }
     for name, ce in expected.items():
         row = by_name[name]
         assert row["ce"] == pytest.approx(ce, rel=1e-5)
@@ -95,6 +108,7 @@ def test_cross_entropies_are_those_of_transformers(
         assert row["ce_recovered_zero"] == pytest.approx(recovered, rel=1e-3, abs=1e-3)
         recovered = (ablated - ce) / (ablated - clean)
         assert row["ce_recovered_mean"] == pytest.approx(recovered, rel=1e-3, abs=1e-3)
+    # The model's own norms do not see the mean that one of the halves keeps.
     assert len({round(ce, 4) for ce in expected.values()}) == 4
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
 from sae_stitching.saes import sae as sae_module
 from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.saes.sae import SAE, fingerprint, load_decoder, read_sae, save_sae
 
 TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
@@ -112,9 +113,10 @@ def test_double():
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @pytest.mark.parametrize("applies", [True, False])
-def test_a_file_gives_back_the_sae(tmp_path, architecture, applies):
+@pytest.mark.parametrize("normalize", [None, *NORMALIZATIONS])
+def test_a_file_gives_back_the_sae(tmp_path, architecture, applies, normalize):
     sae = make(5, architecture, applies=applies)
-    sae = replace(sae, hook="blocks.3.hook_mlp_out", model="tiny")
+    sae = replace(sae, hook="blocks.3.hook_mlp_out", model="tiny", normalize=normalize)
     loaded = read_sae(save(sae, tmp_path / "saes" / "9.h5"), study="test")
     for name in TENSORS:
         ours, theirs = getattr(sae, name), getattr(loaded, name)
@@ -122,6 +124,9 @@ def test_a_file_gives_back_the_sae(tmp_path, architecture, applies):
         assert ours is None or torch.equal(ours, theirs)
     for name in ("architecture", "k", "apply_b_dec_to_input", "hook", "model", "d_sae", "d_model"):
         assert getattr(loaded, name) == getattr(sae, name)
+    assert loaded.normalize == normalize
+    decoder = load_decoder(tmp_path / "saes" / "9.h5", study="test")
+    assert (decoder.normalize, decoder.fingerprint) == (normalize, fingerprint(sae))
     assert fingerprint(loaded) == fingerprint(sae)
     x = torch.randn(6, sae.d_model, generator=torch.Generator().manual_seed(0))
     assert torch.equal(sae.encode(x).to_dense(), loaded.encode(x).to_dense())
@@ -153,7 +158,10 @@ def test_any_change_of_the_weights_shows_in_the_fingerprint(change):
     assert fingerprint(replace(sae, **change(sae))) != fingerprint(sae)
 
 
-@pytest.mark.parametrize("change", [{"k": 3}, {"apply_b_dec_to_input": False}])
+@pytest.mark.parametrize(
+    "change",
+    [{"k": 3}, {"apply_b_dec_to_input": False}, *({"normalize": n} for n in NORMALIZATIONS)],
+)
 def test_whatever_else_changes_the_codes_shows_in_the_fingerprint(change):
     sae = make(5, "topk")
     changed = replace(sae, **change)

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers.oracle import clustered_standard_error
 from helpers.stitching_cases import cases, in_blocks, make_case, thetas
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
+from sae_stitching.saes.normalization import NORMALIZATIONS
+from sae_stitching.saes.sae import SAE
 from sae_stitching.stitching import effects as stitching
+from sae_stitching.stitching.effects import independent_effects
 from sae_stitching.stitching.insertions import insertion_effects
+from sae_stitching.stitching.operations import Operations
 from sae_stitching.stitching.pairs import EvalPair
 from sae_stitching.stitching.swaps import swap_effects
 from sae_stitching.stitching.threshold import threshold_curve
@@ -192,3 +197,35 @@ def test_a_transition_that_misses_the_larger_sae_is_an_error(monkeypatch):
     monkeypatch.setattr(stitching, "cumulative_effects", lambda *_: missed)
     with pytest.raises(StudyError, match="transition ends at MSE"):
         transition(case.pair, case.subgraphs(0.5))
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_a_planted_direction_is_worth_its_raw_error(normalize):
+    # The smaller SAE reads z exactly but for one direction, which the larger has.
+    eye = torch.eye(4, dtype=torch.float64)
+    both = torch.cat([eye, -eye])
+    whole = SAE(both.T, both, torch.zeros(8).double(), torch.zeros(4).double(), "relu",
+                normalize=normalize)  # fmt: skip
+    kept = [0, 1, 2, 4, 5, 6]
+    part = replace(whole, W_enc=whole.W_enc[:, kept], W_dec=whole.W_dec[kept],
+                   b_enc=whole.b_enc[kept])  # fmt: skip
+    x = 5.0 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    x *= torch.linspace(0.1, 9, 50)[:, None].double()
+    pair = EvalPair.in_memory(part, whole, x, torch.arange(50) // 5)
+    effects = independent_effects(pair, Operations.insertions(np.array([3, 7]), 6, 8))
+    lacking = x[:, 3] - (x.mean(1) if normalize == "layer_norm" else 0.0)
+    for effect, of in zip(effects.delta_mse, (lacking > 0, lacking < 0), strict=True):
+        # ε of the layer norm is 1e-5.
+        assert effect == pytest.approx(-lacking[of].square().sum().item() / x.numel(), rel=1e-4)
+    assert effects.mse_large == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_a_token_without_variance(normalize):
+    case = make_case(5, ("relu", "relu"), 4, 6, 3, [6, 6], True, normalize=normalize)
+    case.x[2] = 0.0
+    case.x[4] = 3.0
+    pair = EvalPair.in_memory(case.pair.small, case.pair.large, case.x, case.sequence)
+    effects = insertion_effects(pair, case.similarity)
+    assert np.isfinite(effects.delta_mse).all()
+    assert np.isfinite(effects.mse_small)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.oracle import dense_codes, random_sae
+from helpers.oracle import dense_codes, random_sae, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sae_stitching.base.errors import StudyError
@@ -14,6 +14,7 @@ from sae_stitching.formats.saelens import export_saelens
 from sae_stitching.matching.decoder_similarity import similarity
 from sae_stitching.matching.subgraphs import connected_subgraphs
 from sae_stitching.saes.architectures import ARCHITECTURES
+from sae_stitching.saes.normalization import NORMALIZATIONS
 from sae_stitching.saes.sae import load_decoder, read_sae, save_sae
 from sae_stitching.stitching import stitched as stitched_module
 from sae_stitching.stitching.effects import cumulative_effects
@@ -35,7 +36,7 @@ exact = {"rtol": 1e-9, "atol": 1e-11}
 close = {"rtol": 1e-6, "atol": 1e-10}
 
 
-def make(seed, architectures, d_model, n_tokens, applies):
+def make(seed, architectures, d_model, n_tokens, applies, normalize=None):
     """SAEs of these architectures, TopK with a threshold, and tokens."""
     generator = torch.Generator().manual_seed(seed)
     x = 2.0 * torch.randn(n_tokens, d_model, generator=generator, dtype=torch.float64)
@@ -43,7 +44,12 @@ def make(seed, architectures, d_model, n_tokens, applies):
     for number, architecture in enumerate(architectures):
         d_sae = int(torch.randint(1, 12, (1,), generator=generator))
         sae = random_sae(
-            generator, d_model, d_sae, architecture, apply_b_dec_to_input=applies[number % 2]
+            generator,
+            d_model,
+            d_sae,
+            architecture,
+            apply_b_dec_to_input=applies[number % 2],
+            normalize=normalize,
         )
         if architecture == "topk":
             sae = with_threshold(sae, inference_threshold(sae, x))
@@ -55,9 +61,10 @@ makes = st.builds(
     make,
     seed=st.integers(0, 2**32 - 1),
     architectures=st.lists(st.sampled_from(sorted(ARCHITECTURES)), min_size=2, max_size=4),
-    d_model=st.integers(1, 7),
+    d_model=st.integers(2, 7),
     n_tokens=st.integers(1, 30),
     applies=st.tuples(st.booleans(), st.booleans()),
+    normalize=st.sampled_from([None, *NORMALIZATIONS]),
 )
 
 
@@ -90,7 +97,8 @@ def test_it_is_its_members_latents_under_equation_5(made, data):
     x_hat = b_dec + sum(
         f[:, j, None] * members[int(name)].W_dec[i] for j, (name, i) in enumerate(origins)
     )
-    torch.testing.assert_close(result.decode(result.encode(x)), x_hat, **exact)
+    _, scale, mean = read(first, x)
+    torch.testing.assert_close(result.decode(result.encode(x), x), scale * x_hat + mean, **exact)
     assert not result.apply_b_dec_to_input
     used = {members[int(name)].architecture for name, _ in origins}
     assert result.architecture == ("relu" if used == {"relu"} else "jumprelu")
@@ -126,11 +134,11 @@ def test_all_of_one_sae_and_nothing_else_is_that_sae(made):
     torch.testing.assert_close(result.b_dec, large.b_dec, **exact)
     codes, own = result.encode(x), large.encode(x)
     torch.testing.assert_close(codes.to_dense(), own.to_dense(), **exact)
-    torch.testing.assert_close(result.decode(codes), large.decode(own), **exact)
+    torch.testing.assert_close(result.decode(codes, x), large.decode(own, x), **exact)
 
 
 def mse(sae, x):
-    return (x - sae.decode(sae.encode(x))).square().mean().item()
+    return (x - sae.decode(sae.encode(x), x)).square().mean().item()
 
 
 def pair_of(made):
@@ -259,6 +267,10 @@ ERRORS = {
     "another hook": (
         lambda s, large: s.insert(replace(large, hook="blocks.2.hook_resid_pre"), [0], "large"),
         "SAE large: was trained on blocks.2.hook_resid_pre, the others on blocks.1.hook_resid_pre",
+    ),
+    "another norm": (
+        lambda s, large: s.insert(replace(large, normalize="layer_norm"), [0], "large"),
+        "SAE large: normalises each token by layer_norm, but small by nothing; compare SAEs of one",
     ),
     "no latent left": (lambda s, _: s.remove(range(6)).sae, "the stitched SAE has no latent"),
 }

@@ -15,7 +15,7 @@ from sae_stitching.formats.told import Said, Told
 _logger = logging.getLogger(__name__)
 
 #: Where files and the study must agree, unless the study says that it is right.
-TRUSTED = ("hook", "model", "revision", "center_writing_weights", "value_biases")
+TRUSTED = ("hook", "model", "revision", "center_writing_weights", "fold_value_biases")
 # Models whose blocks norm what attention and MLP write, see `places.hook`.
 _POST_NORMS = re.compile(r"gemma-?[234]|olmo-?[23]|glm-?4")
 
@@ -81,7 +81,11 @@ def check(told: Told, study: Activations, name: str, trust: Collection[str] = ()
             _of_centring(said.get("center_writing_weights"), study),
             "change model.center_writing_weights",
         ),
-        ("value_biases", _of_value_biases(said.get("value_biases")), "name another SAE"),
+        (
+            "fold_value_biases",
+            _of_value_biases(said.get("fold_value_biases")),
+            "name another SAE, unless the model's values have no bias",
+        ),
     ):
         if complaint and topic in trust:
             _logger.warning("%s; trusted, since pretrained.trust has %s", complaint, topic)
@@ -92,12 +96,6 @@ def check(told: Told, study: Activations, name: str, trust: Collection[str] = ()
             )
     for complaint in (*_of_sequences(said, study), *_of_dtype(said.get("dtype"), study)):
         _logger.warning("%s", complaint)
-    if (folded := said.get("fold_value_biases")) is not None:
-        _logger.warning(
-            "%s is true: where values have a bias, the SAE was trained on heads without it, and "
-            "the study's heads have it",
-            folded.where,
-        )
     for strange in told.strange:
         _logger.warning(
             "%s is %r, which is not understood; see that the SAE does not need it",
@@ -174,11 +172,11 @@ def _of_revision(said: Said | None, study: Activations) -> str:
 
 def _of_value_biases(said: Said | None) -> str:
     # Attention's weights sum to one, so that the biases are in every token's heads alike.
-    if said is None or said.value:
+    if said is None or not said.value:
         return ""
     return (
-        f"{said.where} had its value biases folded into those of the output, but the heads of the "
-        "study have them"
+        f"{said.where} is true, so that the SAE was trained on heads without the bias of their "
+        "values, which the study's heads have"
     )
 
 

@@ -36,7 +36,7 @@ def read(layout: Layout, name: str) -> tuple[SAE, Told]:
     for topic, key in (("hook", "act_name"), ("model", "model_name")):
         told.tell(topic, settings.text(key, "") or None, f"{settings.path}: {key}")
     told.tell_number("context", settings.values.get("seq_len"), f"{settings.path}: seq_len")
-    told.tell("value_biases", False, f"{settings.path}: the model of its training")
+    told.tell("fold_value_biases", True, f"{settings.path}: TransformerLens' fold_value_biases")
     dtype = settings.text("enc_dtype", "")
     told.tell("dtype", _DTYPES.get(dtype, dtype) or None, f"{settings.path}: enc_dtype")
     return sae, told

@@ -13,7 +13,6 @@ TOPICS = {
     "revision": "commit, branch or tag of the model",
     "center_writing_weights": "whether what is written to the residual stream was centred",
     "fold_value_biases": "whether heads were read without the bias of their values",
-    "value_biases": "false where attention's heads were read without the model's value biases",
     "dtype": "precision in which the model ran",
     "context": "tokens in a sequence",
     "prepend_bos": "whether each sequence began with BOS",

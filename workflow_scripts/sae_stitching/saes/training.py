@@ -593,6 +593,7 @@ class Trainer:
             apply_b_dec_to_input=config.apply_b_dec_to_input,
             hook=self.shards.hook,
             model=self.shards.model,
+            normalize=None,
         )
 
     def save(self, path: Path) -> None:
