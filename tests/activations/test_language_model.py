@@ -427,3 +427,14 @@ def test_a_gpu_is_asked_for_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(StudyError, match=r"^activations\.device: cuda, but PyTorch sees no CUDA"):
         LanguageModel("model", "blocks.0.hook_resid_pre", device="cuda")
+
+
+def test_nothing_is_installed_for_a_model_of_images(tmp_path, monkeypatch):
+    # TransformerLens has pip install torchvision for such a model, and PyTorch anew with it.
+    started = []
+    for name in ("check_call", "run", "Popen"):
+        monkeypatch.setattr(subprocess, name, lambda *command, **_: started.append(command))
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    path = make_model("gemma3", tmp_path / "gemma3")
+    language_model._load_bridge(path, "float32", "cpu")
+    assert started == []

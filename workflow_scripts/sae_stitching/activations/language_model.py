@@ -448,7 +448,11 @@ def _load_bridge(name: str, dtype: str, device: str) -> Any:
     tokenizer = load_tokenizer(name)
     import torch
     from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import helpers
 
+    # For a model of images it would have pip install torchvision, which takes another PyTorch with
+    # it, into whatever environment this is. A model of text alone needs no processor of images.
+    helpers._ensure_torchvision = lambda: False
     return TransformerBridge.boot_transformers(
         name, dtype=getattr(torch, dtype), device=device, tokenizer=tokenizer
     )

@@ -12,8 +12,8 @@ from sae_stitching.formats.registry import FORMATS, PIN, Published, read_registr
 _HEAD = """\
 # Coverage
 
-Made by `docs/coverage.py` from the registry of sae-lens {version}: how many of its entries can be
-read, by SAELens's loader. A loader counts as read where `make test-peers` holds the reader here
+Made by `docs/coverage_page.py` from the registry of sae-lens {version}: how many of its entries can
+be read, by SAELens's loader. A loader counts as read where `make test-peers` holds the reader here
 against it, on files of the real names, layouts and types; no weights from the hub were at hand.
 
 {n_saes:,} SAEs, of which {n_read:,} ({share:.2%}) can be read, and {n_others:,} entries that are
