@@ -83,6 +83,7 @@ def test_two_names_are_a_study(run, hub, tmp_path):
     # The registry, and no file, says that these read centred activations.
     with h5py.File(results / "activations" / "eval" / "0000.h5") as file:
         x = file["activations"][:].astype(float)
-    assert np.abs(x.mean(1)).max() < 1e-3 * np.abs(x).max()
+    # Kept in float16, and perhaps computed in bfloat16.
+    assert np.abs(x.mean(1)).max() < 1e-2 * np.abs(x).max()
     page = (results / "explorer" / "index.html").read_text(encoding="utf-8")
     assert re.search(r"gpt2-small/8-res_fs1536-jb", page)
