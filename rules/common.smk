@@ -117,7 +117,8 @@ series_steps = [
     for step in zip(names, names[1:])
     if pair_name(*step) in pairs
 ]
-# Pairs of SAEs trained for equally many steps, where the study trains some for different numbers of steps.
+# Pairs of SAEs trained for equally many steps, where the study trains some for different numbers
+# of steps.
 convergence_pairs = [
     {
         "architecture": architecture,

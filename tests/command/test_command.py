@@ -89,6 +89,12 @@ class TestInit:
         saes = read_study(ROOT, [file], [])["saes"]
         assert [sae["name"] for sae in saes] == ["16384-l0-22", "16384-l0-41", "32768"]
 
+    @pytest.mark.parametrize("name", ["123", "on", "1e3", "2026-11-27"])
+    def test_a_name_that_yaml_would_read_as_something_else(self, run, tmp_path, name):
+        file = tmp_path / f"{name}.yaml"
+        run("init", str(file), self.SAES)
+        assert read_study(ROOT, [file], [])["study"] == name
+
     def test_nothing_is_overwritten(self, run, tmp_path):
         file = tmp_path / "there.yaml"
         file.write_text("mine\n")
@@ -109,7 +115,8 @@ class TestInit:
             (
                 ["gpt2-small-res-jb:blocks.8.hook_resid_pre",
                  "gpt2-small-res-jb:blocks.9.hook_resid_pre"],
-                "reads blocks.9.hook_resid_pre of gpt2-small, but gpt2-small-res-jb blocks.8",
+                "blocks.9.hook_resid_pre reads blocks.9.hook_resid_pre, but gpt2-small-res-jb "
+                "blocks.8.hook_resid_pre reads blocks.8.hook_resid_pre; name SAEs of one place",
             ),
         ],
     )  # fmt: skip

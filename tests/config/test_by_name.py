@@ -116,11 +116,13 @@ NAMED = {"release": "gemma-scope-2b-pt-res", "sae_id": "layer_12/width_16k/avera
         ),
         (
             [NAMED, {**NAMED, "sae_id": "layer_20/width_16k/average_l0_20"}], {},
-            r"saes\[1\]\.sae_id: .* reads blocks\.20\.hook_resid_post, but saes\[0\], .*; stitch",
+            r"saes\[1\]\.sae_id: .* reads blocks\.20\.hook_resid_post, but .*_22 reads "
+            r"blocks\.12\.hook_resid_post; stitch SAEs of one place",
         ),
         (
             [NAMED, *gpt2(768)], {"hook": "blocks.12.hook_resid_post"},
-            r"saes\[1\]\.sae_id: .* reads blocks\.8\.hook_resid_pre, but model\.hook is",
+            r"saes\[1\]\.release: .* is of gpt2-small, but .* is of gemma-2-2b; stitch SAEs of "
+            r"one model",
         ),
         (
             gpt2(768, 1536), {"hook": "blocks.9.hook_resid_pre"},

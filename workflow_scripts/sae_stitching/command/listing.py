@@ -1,7 +1,10 @@
 """Published SAEs as text to read, or as YAML to paste into a config."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+
+import yaml
 
 from sae_stitching.formats.registry import Published
 
@@ -56,9 +59,11 @@ def as_yaml(places: Sequence[Place], l0: float | None = None) -> Iterator[str]:
 
 def entry(sae: Published, name: str = "") -> str:
     """One SAE as an entry of ``saes``, perhaps under a name of its own."""
-    called = f"name: {_quoted(name)}, " if name else ""
+    said = {"name": name} if name else {}
+    said |= {"release": sae.release, "sae_id": sae.sae_id}
+    written = yaml.safe_dump(said, default_flow_style=True, sort_keys=False, width=math.inf)
     told = "" if sae.l0 is None else f" # L0 {sae.l0:g}"
-    return f"  - {{{called}release: {sae.release}, sae_id: {_quoted(sae.sae_id)}}}{told}"
+    return f"  - {written.strip()}{told}"
 
 
 def _by_release(sae: Published) -> tuple[str, int, float]:
@@ -76,9 +81,3 @@ def _of_one_width(d_sae: int | None, saes: list[Published]) -> str:
 def _counted(things: Iterable[object], name: str) -> str:
     n = len(list(things))
     return f"{n} {name}{'' if n == 1 else 's'}"
-
-
-def _quoted(text: str) -> str:
-    # What YAML would read as something else than this text.
-    plain = text[0].isalpha() and not set(text) & set(":#,[]{}&*!|>'\"%@`")
-    return text if plain else f'"{text}"'

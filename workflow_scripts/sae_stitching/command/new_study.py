@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 from sae_stitching.base.errors import StudyError
 from sae_stitching.command.listing import entry
 from sae_stitching.formats.registry import Published, Registry, choose
@@ -11,7 +13,7 @@ from sae_stitching.formats.registry import Published, Registry, choose
 _TEXT = """\
 # A study of published SAEs, named as SAELens names them. What is not here has the default of
 # schemas/config.schema.yaml: docs/config.md lists all keys.
-study: {study}
+{study}
 
 # What the SAEs read, as SAELens's registry has it; their own files are held against it.
 model:
@@ -69,18 +71,13 @@ def config_text(
     if len(saes) < 2:
         raise StudyError(f"{saes[0]}: a study compares two SAEs or more; name another")
     for sae in saes[1:]:
-        if (sae.model.lower(), sae.hook) != (saes[0].model.lower(), saes[0].hook):
-            raise StudyError(
-                f"{sae} reads {sae.hook} of {sae.model}, but {saes[0]} {saes[0].hook} of "
-                f"{saes[0].model}; name SAEs of one place"
-            )
-    loading = saes[0].settings.get("model_from_pretrained_kwargs", {})
-    centred = loading.get("center_writing_weights")
+        if said := sae.elsewhere(saes[0], "model", "hook"):
+            raise StudyError(f"{said}; name SAEs of one place")
     return _TEXT.format(
-        study=study,
+        study=yaml.safe_dump({"study": study}).strip(),
         model=saes[0].model,
         hook=saes[0].hook,
-        centring="  center_writing_weights: true\n" if centred else "",
+        centring="  center_writing_weights: true\n" if saes[0].center_writing_weights else "",
         saes="\n".join(entry(sae, name) for sae, name in zip(saes, _names(saes), strict=True)),
     )
 
@@ -106,11 +103,7 @@ def _named(name: str, registry: Registry, l0: float | None) -> list[Published]:
     release, colon, sae_id = name.partition(":")
     if not colon:
         raise StudyError(f"{name}: write RELEASE:SAE_ID, such as {name}:layer_12/width_16k/…")
-    found = choose(registry.release(release), sae_id, l0=l0)
-    for sae in found:
-        if sae.refusal:
-            raise StudyError(f"{sae} {sae.refusal}")
-    return found
+    return choose(registry.release(release), sae_id, l0=l0)
 
 
 def _names(saes: list[Published]) -> list[str]:

@@ -109,8 +109,6 @@ def _find(registry: Registry, entry: Mapping[str, Any], key: str) -> list[Publis
     except StudyError as error:
         raise StudyError(f"{key}.sae_id: {error}") from error
     for sae in found:
-        if sae.refusal:
-            raise StudyError(f"{key}.sae_id: {sae.sae_id} of {release} {sae.refusal}")
         if sae.d_sae is None and "d_sae" not in entry:
             raise StudyError(
                 f"{key}.d_sae: how many latents {sae} has is not told by its name; give it"
@@ -154,29 +152,23 @@ def _trusted(entry: Mapping[str, Any]) -> Any:
 
 
 def _model(model: dict[str, Any], found: list[tuple[str, Published, Any]]) -> dict[str, Any]:
-    first_key, first, _ = found[0]
+    first = found[0][1]
     for key, sae, trust in found:
-        said = model.get("hook")
-        if isinstance(said, str) and sae.hook and "hook" not in trust:
-            if not places.same(places.hook(said) or said, sae.hook):
-                raise StudyError(
-                    f"{key}.sae_id: {sae} reads {sae.hook}, but model.hook is {said}; correct one "
-                    "of them, or, if the study is right, add hook to the SAE's pretrained.trust"
-                )
-        elif not places.same(sae.hook, first.hook) and "hook" not in trust:
+        if "model" not in trust and (said := sae.elsewhere(first, "model")):
+            raise StudyError(f"{key}.release: {said}; stitch SAEs of one model")
+        if "hook" in trust:
+            continue
+        hook = model.get("hook")
+        if not isinstance(hook, str) and (said := sae.elsewhere(first, "hook")):
+            raise StudyError(f"{key}.sae_id: {said}; stitch SAEs of one place")
+        if isinstance(hook, str) and not places.same(places.hook(hook) or hook, sae.hook):
             raise StudyError(
-                f"{key}.sae_id: {sae} reads {sae.hook}, but {first_key}, {first}, {first.hook}; "
-                "stitch SAEs of one place"
-            )
-        if sae.model.lower() != first.model.lower() and "model" not in trust:
-            raise StudyError(
-                f"{key}.release: {sae} is of {sae.model}, but {first_key}, {first}, of "
-                f"{first.model}; stitch SAEs of one model"
+                f"{key}.sae_id: {sae} reads {sae.hook}, but model.hook is {hook}; correct one of "
+                "them, or, if the study is right, add hook to the SAE's pretrained.trust"
             )
     model.setdefault("name", first.model)
     if first.hook:
         model.setdefault("hook", first.hook)
-    loading = first.settings.get("model_from_pretrained_kwargs", {})
-    if "center_writing_weights" in loading:
-        model.setdefault("center_writing_weights", loading["center_writing_weights"])
+    if first.center_writing_weights:
+        model.setdefault("center_writing_weights", True)
     return model

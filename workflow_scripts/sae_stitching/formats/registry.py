@@ -86,7 +86,6 @@ _POINTS = {
     "m": "hook_mlp_out",
     "a": "hook_attn_out",
     "att": "attn.hook_z",
-    "hook_z": "attn.hook_z",
 }
 
 
@@ -145,8 +144,22 @@ class Published:
             return f"is read by SAELens's loader {self.loader}, which is not known here"
         return ""
 
+    @property
+    def center_writing_weights(self) -> bool:
+        """Whether SAELens loads its model centred."""
+        loading = self.settings.get("model_from_pretrained_kwargs", {})
+        return bool(loading.get("center_writing_weights", False))
+
     def __str__(self) -> str:
         return f"{self.release} {self.sae_id}"
+
+    def elsewhere(self, other: "Published", *topics: str) -> str:
+        """How it differs from another SAE in its ``"model"`` or ``"hook"``, or nothing."""
+        if "model" in topics and self.model.lower() != other.model.lower():
+            return f"{self} is of {self.model}, but {other} is of {other.model}"
+        if "hook" in topics and not places.same(self.hook, other.hook):
+            return f"{self} reads {self.hook}, but {other} reads {other.hook}"
+        return ""
 
 
 class Registry:
@@ -167,11 +180,6 @@ class Registry:
     def saes(self) -> list[Published]:
         """All, in the registry's order; transcoders are among them."""
         return [sae for name in self._releases for sae in self.release(name)]
-
-    @property
-    def releases(self) -> list[str]:
-        """Names of the releases."""
-        return list(self._releases)
 
     def release(self, name: str) -> list[Published]:
         """The SAEs of one release.
@@ -252,8 +260,16 @@ def choose(
     ------
     StudyError
         If there is no such id, if a pattern matches several places, or several SAEs of a width
-        between which `l0` does not choose; with the list.
+        between which `l0` does not choose, with the list; or if what it names cannot be read.
     """
+    found = _named(release, sae_id, l0)
+    for sae in found:
+        if sae.refusal:
+            raise StudyError(f"{sae} {sae.refusal}")
+    return found
+
+
+def _named(release: Sequence[Published], sae_id: str, l0: float | None) -> list[Published]:
     known = {sae.sae_id: sae for sae in release}
     if sae_id in known:
         return [known[sae_id]]

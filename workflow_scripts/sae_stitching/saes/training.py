@@ -583,11 +583,8 @@ class Trainer:
             {**p, "threshold": self.threshold}, self.scale
         )
         tensors = {**encoder, "W_dec": p["W_dec"], "b_dec": p["b_dec"] / self.scale}
-        kept: dict[str, Any] = {
-            name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()
-        }
         return SAE(
-            **kept,
+            **{name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()},
             architecture=config.architecture,
             k=None if self.objective.architecture.has_penalty else config.k,
             apply_b_dec_to_input=config.apply_b_dec_to_input,
