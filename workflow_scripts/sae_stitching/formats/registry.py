@@ -59,8 +59,8 @@ _REFUSED = {
     ),
 }
 
-# Widths that neither id nor path nor the name on Neuronpedia tells, by the release's beginning: of
-# gpt2-small's from their model cards, the others from Neuronpedia. Reading an SAE checks its width.
+# Widths that neither id nor path nor the name on Neuronpedia tells, by the release's beginning.
+# They were not held against the files: reading an SAE refuses another width and says which it has.
 _WIDTHS = {
     "gpt2-small-res-jb": 24576,
     "gpt2-small-res_": 46080,
